@@ -1,0 +1,70 @@
+# The door to the project: `make run` shows it at work, `make test` proves it. Both set themselves up.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The newest-tested interpreter first; `make PYTHON=/path/to/python3.12 …` overrides. Looked up only when a venv is built.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Two workers, and tests that share a real server stay together on one of them; `make test WORKERS=0` for a debugger.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's UI; Ctrl-C ends it
+	@$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: $(INSTALLED) ## Every test that needs no root and no extra server
+	$(PYTEST) -m "not root"
+
+.PHONY: test-all
+test-all: lint ## Lint and every test there is
+	$(PYTEST)
+
+.PHONY: lint
+lint: $(INSTALLED) ## Style, types and the arrows between rooms
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code and mend what ruff can mend
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+.PHONY: lock
+lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproject.toml allows
+	$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager -e '.[local,dev]'
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > $(VENV)/constraints.new
+	@mv $(VENV)/constraints.new constraints.txt
+
+.PHONY: venv
+venv: $(INSTALLED) ## Only build the virtual environment
+
+.PHONY: clean
+clean: ## Remove what make has made: environment, demo, caches
+	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp makes a repeated make instant. An environment that a newer lock only updates is kept; a broken one is built anew.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		python='$(PYTHON)'; \
+		test -n "$$python" || { echo "artifactd needs Python 3.11 or newer, and neither python3.11 nor python3 is that." \
+			"Install it (Debian: apt-get install python3.11 python3.11-venv) or name it: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+		"$$python" -c 'import ensurepip' 2>/dev/null || { echo "$$python cannot build a virtual environment: its venv package is" \
+			"missing. Install it (Debian: apt-get install python3-venv, or python3.11-venv for python3.11)" >&2; exit 1; }; \
+		echo "Building $(VENV) with $$("$$python" --version)"; \
+		"$$python" -m venv --clear $(VENV); }
+	@echo "Installing artifactd and what it needs into $(VENV): once, one to five minutes, about 1 GB"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[local,dev]' -c constraints.txt
+	@touch $@

@@ -1,0 +1,103 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from support import environment, free_port
+
+# A busy machine is no finding: nothing here is about how long an example takes.
+settings.register_profile("artifactd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("artifactd")
+
+START_SECONDS = 90
+"""The server's own first start: imports and some sixty database migrations, on a busy machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a server stay on one xdist worker, so that one server serves them all."""
+    for item in items:
+        if item.get_closest_marker("live"):
+            item.add_marker(pytest.mark.xdist_group("live"))
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowServer:
+    """A real ``mlflow server`` on 127.0.0.1 that proxies artifacts into a folder."""
+
+    uri: str
+    artifact_root: Path
+    db: Path
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """Start a server when the first test asks for it; with xdist, each worker that has such a test does."""
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    port = free_port()
+    process = start_server(folder, port)
+    try:
+        yield MlflowServer(f"http://127.0.0.1:{port}", folder / "artifacts", folder / "mlflow.db")
+    finally:
+        end_server(process)
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a server that keeps all it has in `folder`, and wait until it answers."""
+    (folder / "artifacts").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", f"--port={port}", "--workers=1"]
+    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command += [f"--artifacts-destination={folder}/artifacts"]
+    log = folder / "server.log"
+    with log.open("ab") as output:
+        # A session of its own, so that the server's worker processes end with it.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(port, process, log)
+    except BaseException:
+        end_server(process)
+        raise
+    return process
+
+
+def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            try:
+                connection.request("GET", "/health")
+                if connection.getresponse().status == http.HTTPStatus.OK:
+                    return
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)
+    pytest.fail(f"mlflow server did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def end_server(process: subprocess.Popen[bytes]) -> None:
+    """End a server and its workers."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                continue
