@@ -1,0 +1,192 @@
+"""What a run folder says about itself: markers, ``artifactd.toml``, and a name that is a run id.
+
+Pure: the caller reads the file. Whatever MLflow would cut, refuse or take for its own is refused here with a
+sentence, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from artifactd.names import MAX_TEXT_CHARACTERS
+
+MARKERS: Mapping[bytes, str] = MappingProxyType({b".done": "FINISHED", b"_SUCCESS": "FINISHED", b".failed": "FAILED"})
+"""File names that end a run, with the MLflow status that they give it."""
+
+SETTINGS_NAME = b"artifactd.toml"
+"""The file in a run folder that ``parse_settings`` reads."""
+
+MAX_SETTINGS_BYTES = 64 * 1024
+
+_KEYS = ("run_id", "name", "description", "tags", "params")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+# mlflow.utils.validation: MAX_TAG_VAL_LENGTH and MAX_PARAM_VAL_LENGTH (longer values are cut without a word),
+# MAX_ENTITY_KEY_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, validate_param_and_metric_name and path_not_unique.
+_MAX_VALUE_CHARACTERS = {"tags": 8000, "params": 6000}
+_MAX_KEY_BYTES = 250
+_MAX_TAGS = 100
+_KEY = re.compile(r"(?!\.\.|/|\.\Z)[/\w.\- :]+")
+
+# PostgreSQL holds no NUL; in a name, none of the others is meant.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# Of MLflow's own tags, those that only tell: the others steer its UI, nest runs, or rename this one.
+_TELLING_TAGS = frozenset(
+    f"mlflow.{name}"
+    for name in ("note.content", "user", "source.name", "source.type")
+    + ("source.git.commit", "source.git.branch", "source.git.repoURL")
+)
+
+
+class RunSettingsError(ValueError):
+    """An ``artifactd.toml`` that cannot be used; the message is a sentence for the person who wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a run folder's ``artifactd.toml`` asks for.
+
+    Attributes:
+        run_id: The run to adopt, 32 lower-case hex digits; None: the folder's own run.
+        name: The run's name; None: the folder's.
+        description: The run's description in MLflow's UI.
+        tags: Tags to set, in the file's order.
+        params: Parameters to log, in the file's order; more than 100 need several of MLflow's requests.
+    """
+
+    run_id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    params: tuple[tuple[str, str], ...] = ()
+
+
+def parse_settings(text: bytes) -> RunSettings:
+    """Read an ``artifactd.toml``.
+
+    Args:
+        text: The file's content; the first 64 KiB and one byte are enough.
+
+    Returns:
+        The settings. Numbers and truth values become text as MLflow's own ``log_param`` writes them.
+
+    Raises:
+        RunSettingsError: If it is not TOML, has an unknown key, or a value that MLflow would not keep as it stands.
+    """
+    data = _load(text)
+    for key in data:
+        if key not in _KEYS:
+            raise RunSettingsError(f"'{key}' is not a key of this file; {_nearest(key, _KEYS)}")
+    run_id = _text(data, "run_id")
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise RunSettingsError(f"run_id '{run_id}' is not a run's id: write its 32 lower-case hex digits")
+    name = _text(data, "name")
+    if name is not None and (not name.strip() or len(name) > MAX_TEXT_CHARACTERS or _CONTROL.search(name)):
+        raise RunSettingsError(f"name must be 1 to {MAX_TEXT_CHARACTERS} characters on one line, and not blank")
+    description = _text(data, "description")
+    if description is not None:
+        _check_value("tags", "description", description)
+    tags = _table(data, "tags")
+    if len(tags) > _MAX_TAGS:
+        raise RunSettingsError(f"[tags] has {len(tags)} tags; MLflow takes at most {_MAX_TAGS} at a time")
+    for key, _ in tags:
+        _check_tag_key(key, described=description is not None)
+    return RunSettings(run_id, name, description, tags, _table(data, "params"))
+
+
+def adopted_run_id(folder_name: bytes) -> str | None:
+    """Give the run id when a run folder is named by one.
+
+    Args:
+        folder_name: The folder's own name.
+
+    Returns:
+        The id, if the name is 32 lower-case hex digits.
+    """
+    name = folder_name.decode("utf-8", "surrogateescape")
+    return name if _RUN_ID.fullmatch(name) else None
+
+
+def _load(text: bytes) -> dict[str, object]:
+    if len(text) > MAX_SETTINGS_BYTES:
+        raise RunSettingsError(f"it is longer than {MAX_SETTINGS_BYTES // 1024} KiB")
+    try:
+        # Some editors put a byte order mark before the text.
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RunSettingsError(f"it is not UTF-8 text (byte {error.start})") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise RunSettingsError(f"it is not TOML: {reason}") from None
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key.lower(), known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"it may have {', '.join(known)}"
+
+
+def _text(data: Mapping[str, object], key: str) -> str | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise RunSettingsError(f"{key} is {_kind(value)}: write a text in quotes")
+    return value
+
+
+def _table(data: Mapping[str, object], table: str) -> tuple[tuple[str, str], ...]:
+    entries = data.get(table, {})
+    if not isinstance(entries, dict):
+        raise RunSettingsError(
+            f"{table} is {_kind(entries)}: write a table, '[{table}]' with 'key = \"value\"' lines below"
+        )
+    return tuple((key, _value(table, key, value)) for key, value in entries.items())
+
+
+def _value(table: str, key: str, value: object) -> str:
+    where = f"[{table}] '{key}'"
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        raise RunSettingsError(f"[{table}] has a key of {len(key.encode())} bytes; MLflow takes {_MAX_KEY_BYTES}")
+    # MLflow takes a key for a path, too: 'a//b' and './a' would be other keys.
+    if not _KEY.fullmatch(key) or posixpath.normpath(key) != key:
+        raise RunSettingsError(f"{where}: MLflow takes letters, digits, blanks and _ - . : / in a key, no folder steps")
+    if isinstance(value, dict):
+        raise RunSettingsError(f"{where} is a table: put a key with dots in quotes, '\"{key}.…\" = …'")
+    if not isinstance(value, (str, int, float)):
+        raise RunSettingsError(f"{where} is {_kind(value)}: write it in quotes")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RunSettingsError(f"{where} is a number of more than 64 bits, which TOML has not: write it in quotes")
+    text = str(value)
+    _check_value(table, where, text)
+    return text
+
+
+def _check_value(table: str, where: str, text: str) -> None:
+    if "\0" in text:
+        raise RunSettingsError(f"{where} has a NUL character, which databases refuse: leave it out")
+    most = _MAX_VALUE_CHARACTERS[table]
+    if len(text) > most:
+        raise RunSettingsError(f"{where} has {len(text)} characters; MLflow would cut it at {most}: put it into a file")
+
+
+def _check_tag_key(key: str, *, described: bool) -> None:
+    if key.startswith("artifactd."):
+        raise RunSettingsError(
+            f"[tags] '{key}': tags that begin with 'artifactd.' are artifactd's own; use another key"
+        )
+    if key == "mlflow.runName":
+        raise RunSettingsError("[tags] 'mlflow.runName': write name = \"…\" at the top instead")
+    if key == "mlflow.note.content" and described:
+        raise RunSettingsError("[tags] 'mlflow.note.content' is the description, which is given already: leave one out")
+    if key.startswith("mlflow.") and key not in _TELLING_TAGS:
+        raise RunSettingsError(f"[tags] '{key}' steers MLflow itself; allowed are {', '.join(sorted(_TELLING_TAGS))}")
+
+
+def _kind(value: object) -> str:
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list", dict: "a table"}
+    return names.get(type(value), "a date or time")
