@@ -1,0 +1,38 @@
+"""Configuration: TOML file, ``ARTIFACTD_…`` environment and flags, checked as a whole before anything starts.
+
+``model`` says what there is, ``sources`` where it stands, ``load`` puts both together; ``problems`` is how mistakes are
+told, ``notices`` what this version does not do yet, ``effective`` how the result is shown.
+"""
+
+from artifactd.config.effective import masked
+from artifactd.config.load import load_config
+from artifactd.config.model import (
+    Config,
+    LogConfig,
+    MetricsConfig,
+    MlflowConfig,
+    RetryConfig,
+    RouteConfig,
+    UploadConfig,
+    WatchConfig,
+)
+from artifactd.config.problems import ConfigError, Problem
+from artifactd.config.units import format_duration, parse_duration, parse_size
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "LogConfig",
+    "MetricsConfig",
+    "MlflowConfig",
+    "Problem",
+    "RetryConfig",
+    "RouteConfig",
+    "UploadConfig",
+    "WatchConfig",
+    "format_duration",
+    "load_config",
+    "masked",
+    "parse_duration",
+    "parse_size",
+]

@@ -1,0 +1,31 @@
+"""The effective configuration as people may see it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from artifactd.config.model import Config
+from artifactd.secrets import mask
+from artifactd.text import printable
+
+
+def masked(config: Config) -> dict[str, Any]:
+    """Give the effective configuration as plain data, ready for JSON.
+
+    Returns:
+        Tables by key, with ``mlflow.tracking_uri`` resolved, durations and sizes as people write them, and secrets as
+        ``***``.
+    """
+    data = config.model_dump(mode="json")
+    data["mlflow"]["tracking_uri"] = config.tracking_uri
+    masked_data: dict[str, Any] = _masked(data)
+    return masked_data
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return printable(os.fsencode(mask(value))) if isinstance(value, str) else value

@@ -1,0 +1,87 @@
+"""Folders that must not lie within one another: what is watched, and what artifactd or MLflow write to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifactd.config.model import embedded_uri
+from artifactd.config.problems import Loc, Mistake, dotted, shown
+from artifactd.config.uris import local_folder, sqlite_file
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders that a configuration names, as far as they are known.
+
+    Attributes:
+        watches: Each watched folder with its key.
+        state_dir: The state folder.
+        tracking_uri: Where runs are tracked; None when that is wrong itself.
+        artifact_location: Where new experiments keep their artifacts.
+    """
+
+    watches: Sequence[tuple[Loc, Path]]
+    state_dir: Path | None
+    tracking_uri: str | None
+    artifact_location: str | None
+
+
+def clashes(places: Places) -> Iterator[tuple[Loc, Mistake]]:
+    """Find watched folders that overlap with one another, or with what must not be watched.
+
+    Symbolic links are followed, as far as the folders exist.
+    """
+    real = [(loc, path, os.path.realpath(path)) for loc, path in places.watches]
+    if places.state_dir is not None and "?" in str(places.state_dir):
+        yield ("state_dir",), Mistake("a '?' ends the path in a SQLite URL", "take a folder without it")
+    for index, (loc, path, folder) in enumerate(real):
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            yield loc, Mistake(f"{shown(str(path))} is no folder", "write the folder that holds it")
+        for other_loc, other_path, other in real[:index]:
+            if mistake := _overlap(folder, other, f"{dotted(other_loc)} ({shown(str(other_path))})"):
+                yield loc, mistake
+        yield from ((loc, mistake) for mistake in _held(path, folder, places))
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies below it; both absolute and without symbolic links."""
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _overlap(folder: str, other: str, name: str) -> Mistake | None:
+    if folder == other:
+        return Mistake(f"it is the same folder as {name}", "keep one of the two")
+    if is_inside(folder, other):
+        return Mistake(f"it lies inside {name}", "keep one of the two, so that no file is delivered twice")
+    if is_inside(other, folder):
+        return Mistake(f"it holds {name}", "keep one of the two, so that no file is delivered twice")
+    return None
+
+
+def _held(path: Path, folder: str, places: Places) -> Iterator[Mistake]:
+    name = shown(str(path))
+    outside = f"move it out of {name}, or watch a folder beside it"
+    if places.state_dir is not None:
+        state = os.path.realpath(places.state_dir)
+        if is_inside(state, folder):
+            yield Mistake(
+                f"it holds the state folder {shown(str(places.state_dir))}, which would be delivered and grow by it",
+                f"set state_dir (--state-dir) to a folder outside of {name}, or watch a folder beside it",
+            )
+            return
+        if places.tracking_uri == embedded_uri(places.state_dir):
+            artifacts = os.path.realpath(places.state_dir / "artifacts")
+            if is_inside(artifacts, folder) or is_inside(folder, artifacts):
+                yield Mistake(
+                    f"it is where the embedded store keeps its files, {shown(artifacts)}",
+                    "watch the folder that your jobs write to",
+                )
+    database = sqlite_file(places.tracking_uri or "")
+    if database and is_inside(os.path.realpath(database), folder):
+        yield Mistake(f"it holds the tracking database {shown(database)}", outside)
+    store = local_folder(places.artifact_location or "")
+    if store and is_inside(os.path.realpath(store), folder):
+        yield Mistake(f"it holds artifact_location {shown(store)}, so what is stored would be delivered again", outside)
