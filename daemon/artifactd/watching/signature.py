@@ -1,0 +1,51 @@
+"""One state of a file, as cheap as a stat, and the time from which it counts as at rest. Pure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What differs when a file was written, replaced or touched.
+
+    Attributes:
+        size: Bytes.
+        mtime_ns: Last change of the content as the file claims it, nanoseconds since the epoch; anyone can set it.
+        ctime_ns: Last change of anything as the kernel stamps it, nanoseconds since the epoch; nobody can set it.
+        inode: The file's number in its filesystem; another one after a replacement by rename.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, st: os.stat_result) -> Signature:
+        """The signature in a stat's result; numbers past 63 bits (an mtime after 2262, some inodes) are folded in."""
+        return cls(st.st_size, _fold(st.st_mtime_ns), _fold(st.st_ctime_ns), _fold(st.st_ino))
+
+
+def rest_at(sig: Signature, settle: float, now: float) -> float:
+    """When a file that does not change any more has been quiet for `settle`.
+
+    Judged by ctime alone: ``cp -p`` and ``touch -d`` forge mtime. A ctime in the future (the clock was set back) counts
+    as now, so the answer moves with `now` until the clock has caught up: ask once for each signature, when it is first
+    seen, and keep the answer.
+
+    Args:
+        sig: The file as it was seen.
+        settle: Quiet time, seconds.
+        now: The wall clock, seconds since the epoch.
+
+    Returns:
+        Seconds since the epoch; never later than `now` + `settle`.
+    """
+    return min(sig.ctime_ns / 1e9, now) + settle
+
+
+def _fold(number: int) -> int:
+    """What fits a signed 64-bit column, which is all that the ledger can hold; equal stays equal."""
+    return number if -(2**63) <= number < 2**63 else number % 2**63
