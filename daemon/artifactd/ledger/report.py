@@ -1,0 +1,324 @@
+"""The ledger as ``status``, ``explain``, ``retry`` and ``verify`` see it, beside a running service."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifactd.errors import Kind
+from artifactd.ledger import schema
+from artifactd.ledger.ledger import CLASH
+from artifactd.ledger.rows import Blockage, FileId, FileView, State, Totals, WatchView
+from artifactd.paths import join, within
+from artifactd.watching.signature import Signature
+
+_VIEW = (
+    "SELECT f.folder, f.run, roots.path, d.rel, f.name, f.state, f.size, f.mtime_ns, f.ctime_ns, f.inode,"
+    " r.experiment, r.name, r.run_id, r.target, p.dir, f.leaf, f.digest, f.stored_size, f.stored_at, f.due_at,"
+    " f.attempts, f.kind, f.error, f.cure,"
+    " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try"
+    " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
+    " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
+)
+
+
+_LOCK_NAME = "lock"
+"""As ``ledger.lock`` names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run with its counts, as ``status`` shows it."""
+
+    row: int
+    folder: bytes
+    experiment: str
+    run: str
+    run_id: str | None
+    target: str
+    status: str
+    stored: int
+    stored_bytes: int
+    pending: int
+    failed: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a retry came to.
+
+    Attributes:
+        due: Files that became due.
+        unmended: Failed files that a try cannot mend: their place is taken, or they could not even be looked at. The
+            next scan looks at them anyway.
+    """
+
+    due: int
+    unmended: int
+
+
+class Report:
+    """A second pair of eyes on the ledger: reads, and what ``retry`` writes.
+
+    Raises:
+        LedgerError: From the constructor: there is no ledger yet, or it cannot be used.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._con = schema.connect(state_dir / schema.FILE_NAME, create=False)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._con.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see one state of the ledger."""
+        self._con.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._con.execute("COMMIT")
+
+    def version(self) -> int:
+        """A number that moves when another process wrote into the ledger."""
+        return int(self._con.execute("PRAGMA data_version").fetchone()[0])
+
+    def totals(self) -> Totals:
+        """Counts over the active roots, and bytes since the ledger was made."""
+        states: dict[State, int] = {}
+        pending_bytes = stored_bytes = 0
+        for state, count, size, stored in self._con.execute(
+            "SELECT f.state, count(*), sum(f.size), sum(coalesce(f.stored_size, 0)) FROM files f"
+            " JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root AND roots.active GROUP BY f.state"
+        ):
+            states[State(state)] = count
+            stored_bytes += stored
+            if state in (State.DUE, State.UPLOADING):
+                pending_bytes += size
+        # Waiting counts from the last change of the file: what is overdue or under way, by its ctime.
+        (oldest,) = self._con.execute(
+            "SELECT min(f.ctime_ns) FROM files f JOIN folders d ON d.id = f.folder"
+            " JOIN roots ON roots.id = d.root AND roots.active WHERE f.state IN (0, 1)"
+        ).fetchone()
+        counters = dict(self._con.execute("SELECT name, value FROM counters").fetchall())
+        return Totals(
+            states, pending_bytes, stored_bytes, None if oldest is None else oldest / 1e9,
+            counters.get("bytes_sent", 0), counters.get("bytes_unique", 0),
+        )  # fmt: skip
+
+    def watches(self) -> list[WatchView]:
+        """The watched folders as the service last saw them."""
+        rows = self._con.execute("SELECT path, mode, healthy, detail FROM roots WHERE active ORDER BY path")
+        return [WatchView(bytes(p), mode, bool(healthy), detail) for p, mode, healthy, detail in rows]
+
+    def runs(self) -> list[RunView]:
+        """Every run of the active roots with its counts, in the order in which they were first seen."""
+        counts: dict[int, dict[State, tuple[int, int]]] = {}
+        for run, state, count, stored in self._con.execute(
+            "SELECT run, state, count(*), sum(coalesce(stored_size, 0)) FROM files"
+            " WHERE run IS NOT NULL GROUP BY run, state"
+        ):
+            counts.setdefault(run, {})[State(state)] = (count, stored)
+        views = []
+        for row, path, folder, experiment, name, run_id, target, status, error in self._con.execute(
+            "SELECT r.id, roots.path, r.folder, r.experiment, r.name, r.run_id, r.target, r.status, r.error"
+            " FROM runs r JOIN roots ON roots.id = r.root AND roots.active ORDER BY r.id"
+        ):
+            of = counts.get(row, {})
+
+            def count(*states: State, of: dict[State, tuple[int, int]] = of) -> int:
+                return sum(of.get(s, (0, 0))[0] for s in states)
+
+            if of or run_id:
+                views.append(
+                    RunView(
+                        row, join(bytes(path), bytes(folder)), experiment, name, run_id, target, status,
+                        count(State.STORED), sum(size for _, size in of.values()),
+                        count(State.DUE, State.UPLOADING), count(State.FAILED), error,
+                    )
+                )  # fmt: skip
+        return views
+
+    def failures(self, limit: int = 1000) -> list[FileView]:
+        """Files that failed or whose last try failed, failed ones first."""
+        rows = self._con.execute(
+            _VIEW + " WHERE roots.active AND (f.state = 3 OR (f.state = 0 AND f.kind IS NOT NULL))"
+            " ORDER BY f.state DESC, f.due_at LIMIT ?",
+            (limit,),
+        )
+        return [_view(r) for r in rows]
+
+    def blockages(self) -> dict[str, Blockage]:
+        """Targets that are held back now."""
+        rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
+        return {r[0]: Blockage(*r[1:]) for r in rows}
+
+    def file(self, root: bytes, folder: bytes, name: bytes) -> FileView | None:
+        """What the ledger knows of one file."""
+        row = self._con.execute(
+            _VIEW + " WHERE roots.path = ? AND d.rel = ? AND f.name = ?", (root, folder, name)
+        ).fetchone()
+        return None if row is None else _view(row)
+
+    def files(
+        self,
+        *,
+        run: int | None = None,
+        below: bytes | None = None,
+        states: tuple[State, ...] = (),
+        limit: int = -1,
+    ) -> list[FileView]:
+        """Files of a run's row, or at or below an absolute path, in the given states (all if none)."""
+        where, values = self._at_or_below(below)
+        if run is not None:
+            where += " AND f.run = ?"
+            values.append(run)
+        if states:
+            where += f" AND f.state IN ({', '.join('?' * len(states))})"
+            values.extend(states)
+        rows = self._con.execute(f"{_VIEW} WHERE {where} ORDER BY f.folder, f.name LIMIT ?", (*values, limit))
+        return [_view(r) for r in rows]
+
+    def counts(self, below: bytes | None = None) -> dict[State, int]:
+        """How many files stand in which state, at or below an absolute path."""
+        where, values = self._at_or_below(below)
+        rows = self._con.execute(
+            "SELECT f.state, count(*) FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
+            f" WHERE {where} GROUP BY f.state",
+            values,
+        )
+        return {State(state): count for state, count in rows}
+
+    def runs_at(self, path: bytes) -> list[RunView]:
+        """Runs that an absolute path belongs to or holds: those of the folders at, above and below it."""
+        return [r for r in self.runs() if within(path, r.folder) or within(r.folder, path)]
+
+    def retry(self, below: bytes | None) -> Retried:
+        """Failed files (at or below an absolute path, or all) become due now; what is held back is tried at once."""
+        now = time.time()
+        due = unmended = 0
+        with self._writing():
+            where, values = self._at_or_below(below)
+            chosen = self._con.execute(
+                "SELECT f.folder, f.name, f.run, f.kind FROM files f JOIN folders d ON d.id = f.folder"
+                f" JOIN roots ON roots.id = d.root WHERE {where}"
+                " AND (f.state = 3 OR (f.state = 0 AND f.kind IS NOT NULL))",
+                values,
+            ).fetchall()
+            for folder, name, run, kind in chosen:
+                if run is None or kind == CLASH:  # sending it would go nowhere, or over another file
+                    unmended += 1
+                    continue
+                due += 1
+                self._con.execute(
+                    "UPDATE files SET state = ?, due_at = ?, attempts = 0, kind = NULL, error = NULL, cure = NULL"
+                    " WHERE folder = ? AND name = ?",
+                    (State.DUE, now, folder, name),
+                )
+                # Our own runs are looked for anew by their key: one that was purged is made again, others are found.
+                self._con.execute(
+                    "UPDATE runs SET run_id = CASE WHEN identity LIKE 'run:%' THEN run_id END WHERE id = ?", (run,)
+                )
+            self._con.execute("UPDATE runs SET next_try = 0 WHERE next_try != 0")
+            self._con.execute("UPDATE targets SET next_try = 0")
+        return Retried(due, unmended)
+
+    def lost(self, file: FileView, error: str, cure: str) -> bool:
+        """The store does not hold what was stored there: the file is failed, its receipt void, and ``retry`` sends it.
+
+        Args:
+            file: As it was when the store was asked.
+            error: What the store holds instead, for people.
+            cure: What to do.
+
+        Returns:
+            False when the file was delivered anew, or is due, since `file` was read: then nothing is changed.
+        """
+        changed = self._con.execute(
+            "UPDATE files SET state = ?, kind = ?, error = ?, cure = ?, digest = NULL, stored_size = NULL,"
+            " stored_at = NULL WHERE folder = ? AND name = ? AND state = ? AND digest IS ? AND stored_at IS ?",
+            (State.FAILED, Kind.PERMANENT, error, cure, file.id.folder, file.id.name, State.STORED)
+            + (file.digest, file.stored_at),
+        )
+        return changed.rowcount == 1
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._con.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._con.execute("ROLLBACK")
+            raise
+        self._con.execute("COMMIT")
+
+    def _at_or_below(self, path: bytes | None) -> tuple[str, list[object]]:
+        """The condition, with its values, for files of active roots at or below an absolute path."""
+        if path is None:
+            return "roots.active", []
+        either, values = list[str](), list[object]()
+        for ident, root in self._con.execute("SELECT id, path FROM roots WHERE active").fetchall():
+            if within(bytes(root), path):
+                either.append("d.root = ?")
+                values.append(ident)
+            elif within(path, bytes(root)):
+                rel = os.path.relpath(path, bytes(root))
+                parent, _, name = rel.rpartition(b"/")
+                either.append("(d.root = ? AND (d.rel = ? OR (d.rel > ? AND d.rel < ?) OR (d.rel = ? AND f.name = ?)))")
+                values += [ident, rel, rel + b"/", rel + b"0", parent, name]  # '0' is the byte after '/'
+        return f"({' OR '.join(either) or '0'})", values
+
+
+def holder(state_dir: Path) -> str | None:
+    """Which artifactd works with this state folder now, as it named itself ("artifactd run (pid 7)"); None for none.
+
+    Asks for a shared lock and gives it back at once, so that it neither waits nor is noticed.
+    """
+    try:
+        fd = os.open(state_dir / _LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another process"
+    finally:
+        os.close(fd)
+    return None
+
+
+def _view(row: Any) -> FileView:
+    folder, run_row, root, rel, name, state, size, mtime, ctime, inode = row[:10]
+    experiment, run, run_id, target, place, leaf = row[10:16]
+    target_block, run_block = row[24:29], row[29:34]
+    block = target_block if target_block[0] else run_block if run_block[0] else None
+    return FileView(
+        FileId(folder, bytes(name)),
+        run_row,
+        join(join(bytes(root), bytes(rel)), bytes(name)),
+        State(state),
+        size,
+        Signature(size, mtime, ctime, inode),
+        experiment,
+        run,
+        run_id,
+        target,
+        None if not leaf else f"{place}/{leaf}" if place else leaf,
+        row[16],
+        row[17],
+        row[18],
+        row[19],
+        row[20],
+        row[21],
+        row[22],
+        row[23],
+        None if block is None else Blockage(*block),
+    )

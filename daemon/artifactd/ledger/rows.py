@@ -1,0 +1,173 @@
+"""What the ledger holds, as data."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from artifactd.watching.signature import Signature
+
+
+class State(enum.IntEnum):
+    """Where a file stands. Level-triggered: a state says what is to be done, not what happened."""
+
+    DUE = 0
+    UPLOADING = 1
+    STORED = 2
+    FAILED = 3
+    IGNORED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FileId:
+    """A row's key: the folder's number in the ledger and the name as bytes."""
+
+    folder: int
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What a look compares the disk with."""
+
+    state: State
+    signature: Signature
+    kind: str | None
+    dest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a look found due, ignored or in the way: the row as it shall be.
+
+    Attributes:
+        name: The file's name as bytes.
+        state: DUE, IGNORED or FAILED.
+        signature: As seen on disk now.
+        run: The run's row, None for ignored files.
+        dir: The artifact path's folder in the run ("" is the run's root).
+        leaf: The artifact path's last part.
+        dest: A 64-bit digest of (run identity, artifact path): equal for two files means a clash.
+        due_at: Unix seconds from which the file counts as at rest.
+        kind: Failure kind, for FAILED.
+        error: Failure text, for FAILED.
+        cure: What the user can do, for FAILED.
+    """
+
+    name: bytes
+    state: State
+    signature: Signature
+    run: int | None = None
+    dir: str = ""
+    leaf: str = ""
+    dest: int | None = None
+    due_at: float | None = None
+    kind: str | None = None
+    error: str | None = None
+    cure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueFile:
+    """A file to deliver, with all that its delivery needs to know."""
+
+    id: FileId
+    rel: bytes
+    signature: Signature
+    dir: str
+    leaf: str
+    dest: int
+    digest: bytes | None
+    attempts: int
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder and its MLflow run.
+
+    Attributes:
+        identity: ``artifactd.key`` for a run of our own, ``run:<id>`` for an adopted one.
+        settings: What artifactd.toml said, as JSON; ``applied`` is what the server was told of it.
+        status: As last told to MLflow by us ("" before the run exists).
+    """
+
+    id: int
+    root: int
+    root_path: bytes
+    folder: bytes
+    target: str
+    identity: str
+    experiment: str
+    name: str
+    tags: dict[str, str]
+    settings: dict[str, Any]
+    settings_text: str
+    applied: str
+    run_id: str | None
+    status: str
+    kind: str | None
+    error: str | None
+    cure: str | None
+    attempts: int
+    next_try: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blockage:
+    """Why a target (or a run) is not tried now, and when it is."""
+
+    kind: str
+    error: str
+    cure: str
+    attempts: int
+    next_try: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchView:
+    """A watched folder as the service last saw it."""
+
+    path: bytes
+    mode: str
+    healthy: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """One file as ``explain`` and the failure list show it."""
+
+    id: FileId
+    run_row: int | None
+    path: bytes
+    state: State
+    size: int
+    signature: Signature
+    experiment: str | None
+    run: str | None
+    run_id: str | None
+    target: str | None
+    artifact_path: str | None
+    digest: bytes | None
+    stored_size: int | None
+    stored_at: float | None
+    due_at: float | None
+    attempts: int
+    kind: str | None
+    error: str | None
+    cure: str | None
+    blockage: Blockage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The numbers of ``status``; bytes count since the ledger was made."""
+
+    states: dict[State, int] = field(default_factory=dict)
+    pending_bytes: int = 0
+    stored_bytes: int = 0
+    oldest_due: float | None = None
+    bytes_sent: int = 0
+    bytes_unique: int = 0

@@ -1,0 +1,156 @@
+"""The ledger's file: its tables, its version, how it is opened and brought forward.
+
+WAL, so that ``status`` and ``explain`` read beside the service; ``synchronous=FULL``, so that a receipt that was
+written survives a power cut (commits are batched, one a turn of the loop, so the fsync is paid per batch).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from artifactd.errors import ArtifactdError
+
+FILE_NAME = "ledger.db"
+
+# Rows are keyed by folder and name as the bytes that the filesystem gave. `files` has no rowid: its rows lie in
+# the order in which a folder is looked at, so a look reads one run of pages. Destination folders repeat for
+# thousands of files and have a table of their own.
+_TABLES = """
+CREATE TABLE roots (
+    id INTEGER PRIMARY KEY,
+    path BLOB NOT NULL UNIQUE,
+    mode TEXT NOT NULL DEFAULT '',
+    healthy INTEGER NOT NULL DEFAULT 1,
+    detail TEXT NOT NULL DEFAULT '',
+    active INTEGER NOT NULL DEFAULT 1
+);
+CREATE TABLE folders (
+    id INTEGER PRIMARY KEY,
+    root INTEGER NOT NULL,
+    rel BLOB NOT NULL,
+    rules TEXT NOT NULL DEFAULT '',
+    UNIQUE (root, rel)
+);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    root INTEGER NOT NULL,
+    folder BLOB NOT NULL,
+    target TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    experiment TEXT NOT NULL,
+    name TEXT NOT NULL,
+    tags TEXT NOT NULL DEFAULT '{}',
+    settings TEXT NOT NULL DEFAULT '',
+    applied TEXT NOT NULL DEFAULT '',
+    run_id TEXT,
+    status TEXT NOT NULL DEFAULT '',
+    kind TEXT,
+    error TEXT,
+    cure TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_try REAL NOT NULL DEFAULT 0,
+    UNIQUE (root, folder, target, identity)
+);
+CREATE TABLE targets (
+    uri TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    error TEXT NOT NULL,
+    cure TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_try REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE places (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    dir TEXT NOT NULL,
+    UNIQUE (run, dir)
+);
+CREATE TABLE files (
+    folder INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    run INTEGER,
+    place INTEGER,
+    leaf TEXT,
+    dest INTEGER,
+    digest BLOB,
+    doubt INTEGER NOT NULL DEFAULT 0,
+    stored_size INTEGER,
+    stored_at REAL,
+    due_at REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    kind TEXT,
+    error TEXT,
+    cure TEXT,
+    PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+CREATE INDEX due ON files (run, due_at) WHERE state = 0;
+CREATE INDEX unsettled ON files (state, run) WHERE state IN (1, 3);
+CREATE INDEX destinations ON files (dest) WHERE dest IS NOT NULL;
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+# Forward only: entry n brings version n to n + 1.
+_MIGRATIONS: tuple[str, ...] = (_TABLES,)
+VERSION = len(_MIGRATIONS)
+
+
+class LedgerError(ArtifactdError):
+    """The ledger's file cannot be used as it is."""
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the ledger at `path`, bring it to this version, and return the connection (autocommit mode).
+
+    Raises:
+        LedgerError: Missing (with ``create=False``), newer than this program, damaged or not writable.
+    """
+    if not create and not path.exists():
+        raise LedgerError(f"no ledger at {path}", "Start the service once, or name its state folder: --state-dir")
+    # Digests and folder names are nobody else's business; files that SQLite makes beside it inherit the mode.
+    if not path.exists():
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as exc:
+            raise LedgerError(f"the ledger {path} cannot be made: {exc.strerror}", _SPACE) from exc
+    try:
+        con = sqlite3.connect(path, timeout=10, isolation_level=None)
+        con.execute("PRAGMA journal_mode = WAL")
+        con.execute("PRAGMA synchronous = FULL")
+        con.execute("PRAGMA temp_store = MEMORY")
+        _migrate(con, path)
+    except sqlite3.DatabaseError as exc:
+        raise LedgerError(
+            f"the ledger {path} cannot be used: {exc}",
+            "Check that its folder is writable and has space. If the file is damaged, move it away: it is built anew "
+            "from the folders, and what a run already holds is compared before anything is sent.",
+        ) from exc
+    return con
+
+
+_SPACE = "Check that its folder exists, is writable for this user and has space"
+
+
+def _migrate(con: sqlite3.Connection, path: Path) -> None:
+    (version,) = con.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise LedgerError(
+            f"the ledger {path} was written by a newer artifactd (schema {version}, this one knows {VERSION})",
+            "Install that version again, or give another --state-dir",
+        )
+    while version < VERSION:
+        con.execute("BEGIN IMMEDIATE")
+        (version,) = con.execute("PRAGMA user_version").fetchone()  # another process may have done it meanwhile
+        if version < VERSION:
+            for statement in _MIGRATIONS[version].split(";"):
+                if statement.strip():
+                    con.execute(statement)
+            version += 1
+            con.execute(f"PRAGMA user_version = {version}")
+        con.execute("COMMIT")

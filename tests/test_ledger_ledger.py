@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artifactd.errors import Failure, Kind, Scope
+from artifactd.ledger import DueFile, FileId, Ledger, State, Wanted
+from artifactd.ledger.ledger import CLASH
+from artifactd.watching.signature import Signature
+
+A = Signature(10, 1, 1, 100)
+B = Signature(20, 2, 2, 100)
+DIGEST = b"d" * 32
+GONE_RUN = Failure(Kind.PERMANENT, Scope.RUN, "run r1 is deleted", "restore it")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path)
+    yield opened
+    opened.close()
+
+
+class Tree:
+    """One root with one run, to write rows into."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.root = ledger.use_roots([b"/drop"])[b"/drop"]
+        self.run = self.new_run(b"e/r", "k1")
+        self.folder = (ledger.folder(self.root, b"e/r", create=True) or (0, ""))[0]
+
+    def new_run(self, folder: bytes, identity: str) -> int:
+        return self.ledger.run_for(self.root, folder, "http://m", identity, "e", "r")
+
+    def want(
+        self,
+        name: bytes,
+        sig: Signature = A,
+        *,
+        state: State = State.DUE,
+        dest: int = 1,
+        kind: str | None = None,
+    ) -> None:
+        self.ledger.want(
+            self.folder, [Wanted(name, state, sig, self.run, "", name.decode(), dest, due_at=5.0, kind=kind)]
+        )
+
+    def claim(self, now: float = 10.0, limit: int = 100, max_bytes: int = 10**9) -> list[DueFile]:
+        return self.ledger.claim(self.run, now, limit, max_bytes)
+
+    def state(self, name: bytes) -> State:
+        return self.ledger.known_files(self.folder)[name].state
+
+
+@pytest.fixture
+def drop(ledger: Ledger) -> Tree:
+    return Tree(ledger)
+
+
+def test_a_due_file_is_claimed_once_and_not_before_its_time(drop: Tree) -> None:
+    drop.want(b"a")
+    assert drop.ledger.runs_with_due() == [(drop.run, 5.0)]
+    assert drop.claim(now=4.9) == []
+    (file,) = drop.claim(now=5.0)
+    assert (file.rel, file.signature, file.digest) == (b"e/r/a", A, None)
+    assert drop.claim() == []
+    assert drop.state(b"a") is State.UPLOADING
+
+
+def test_a_crash_puts_what_was_under_way_back_and_doubts_its_digest(drop: Tree) -> None:
+    drop.want(b"a")
+    (file,) = drop.claim()
+    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.want(b"a", B)
+    (again,) = drop.claim()
+    assert again.digest == DIGEST
+    assert drop.ledger.recover() == 1
+    (after_crash,) = drop.claim()
+    assert after_crash.digest is None, "the store may hold the new content, so the old digest proves nothing"
+
+
+def test_a_change_seen_during_the_upload_is_due_again(drop: Tree) -> None:
+    drop.want(b"a")
+    (file,) = drop.claim()
+    drop.want(b"a", B)
+    assert drop.state(b"a") is State.UPLOADING
+    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    assert drop.state(b"a") is State.DUE
+    (again,) = drop.claim()
+    assert (again.signature, again.digest) == (B, DIGEST)
+
+
+def test_a_move_seen_during_the_upload_leaves_no_receipt_at_the_new_place(drop: Tree) -> None:
+    drop.want(b"a", dest=1)
+    (file,) = drop.claim()
+    drop.want(b"a", dest=2)
+    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    (again,) = drop.claim()
+    assert (again.dest, again.digest) == (2, None)
+
+
+def test_a_receipt_says_whether_the_content_was_new(drop: Tree) -> None:
+    drop.want(b"a")
+    (file,) = drop.claim()
+    assert drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.want(b"a", B)
+    (file,) = drop.claim()
+    assert not drop.ledger.delivered(file, DIGEST, now=1, sent=False, due_again=2)
+    drop.want(b"a", A)
+    (file,) = drop.claim()
+    assert not drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2), "a repeat after a crash"
+
+
+def test_vanished_files_are_forgotten_but_receipts_stay(drop: Tree) -> None:
+    drop.want(b"never-sent")
+    drop.ledger.forget(drop.folder, [b"never-sent"])
+    assert b"never-sent" not in drop.ledger.known_files(drop.folder)
+    drop.want(b"sent")
+    (file,) = drop.claim()
+    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.want(b"sent", B)
+    drop.ledger.forget(drop.folder, [b"sent"])
+    assert drop.state(b"sent") is State.STORED
+
+
+def test_one_that_failed_before_goes_alone(drop: Tree) -> None:
+    for name in (b"a", b"b", b"c"):
+        drop.want(name, dest=ord(name))
+    batch = drop.claim()
+    assert len(batch) == 3
+    for file in batch:
+        failing = Failure(Kind.TRANSIENT, Scope.FILE, "the process died")
+        drop.ledger.not_delivered(file.id, failing, 5.0, touched=True)
+    assert len(drop.claim()) == 1
+
+
+def test_a_batch_is_bounded_by_bytes_but_never_empty(drop: Tree) -> None:
+    for name in (b"a", b"b", b"c"):
+        drop.want(name, dest=ord(name))
+    assert len(drop.claim(max_bytes=20)) == 2
+    assert len(drop.claim(max_bytes=1)) == 1
+
+
+def test_permanent_failures_wait_for_a_person_or_a_change(drop: Tree) -> None:
+    drop.want(b"a")
+    (file,) = drop.claim()
+    drop.ledger.not_delivered(file.id, Failure(Kind.PERMANENT, Scope.FILE, "no", "mend"), 5.0, touched=False)
+    assert drop.state(b"a") is State.FAILED
+    assert drop.claim() == []
+    drop.want(b"a", B)
+    assert len(drop.claim()) == 1
+
+
+def test_a_deleted_run_fails_all_that_is_due_in_it_and_nothing_else(drop: Tree) -> None:
+    drop.want(b"a", dest=1)
+    drop.want(b"b", dest=2)
+    other = drop.new_run(b"e/other", "k2")
+    drop.ledger.want(drop.folder, [Wanted(b"x", State.DUE, A, other, "", "x", 3, due_at=1.0)])
+    assert drop.ledger.fail_run_files(drop.run, GONE_RUN) == 2
+    assert drop.ledger.runs_with_due() == [(other, 1.0)]
+
+
+def test_the_holder_of_a_destination_is_named(drop: Tree) -> None:
+    drop.want(b"a", dest=7)
+    assert drop.ledger.holder(7, FileId(drop.folder, b"b")) == b"/drop/e/r/a"
+    assert drop.ledger.holder(7, FileId(drop.folder, b"a")) is None
+    drop.want(b"a", state=State.FAILED, dest=7, kind=CLASH)
+    assert drop.ledger.holder(7, FileId(drop.folder, b"b")) is None, "one that clashes itself holds nothing"
+
+
+MARKERS = {b".done": "FINISHED", b".failed": "FAILED"}
+
+
+def test_a_run_ends_once_all_is_stored_and_a_failed_marker_wins(drop: Tree) -> None:
+    ledger = drop.ledger
+    ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    drop.want(b"model", dest=1)
+    drop.want(b".done", dest=2)
+    assert ledger.runs_to_end(MARKERS) == []
+    model, done = sorted(drop.claim(), key=lambda f: f.rel, reverse=True)
+    ledger.delivered(done, DIGEST, now=1, sent=True, due_again=2)
+    assert ledger.runs_to_end(MARKERS) == []
+    ledger.not_delivered(model.id, Failure(Kind.PERMANENT, Scope.FILE, "no"), 0, touched=False)
+    assert ledger.runs_to_end(MARKERS) == [], "a failed file is not stored"
+    drop.want(b"model", B, dest=1)
+    (model,) = drop.claim()
+    ledger.delivered(model, DIGEST, now=1, sent=True, due_again=2)
+    assert [(r.id, s) for r, s in ledger.runs_to_end(MARKERS)] == [(drop.run, "FINISHED")]
+    drop.want(b".failed", dest=3)
+    (failed,) = drop.claim()
+    ledger.delivered(failed, DIGEST, now=1, sent=True, due_again=2)
+    assert [s for _, s in ledger.runs_to_end(MARKERS)] == ["FAILED"]
+    ledger.set_run_status(drop.run, "FAILED")
+    assert ledger.runs_to_end(MARKERS) == [], "an ended run stays as it is"
+
+
+def test_a_marker_elsewhere_in_the_tree_ends_nothing(drop: Tree) -> None:
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    deeper = (drop.ledger.folder(drop.root, b"e/r/data", create=True) or (0, ""))[0]
+    drop.ledger.want(deeper, [Wanted(b".done", State.DUE, A, drop.run, "data", ".done", 9, due_at=1.0)])
+    (file,) = drop.claim()
+    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    assert drop.ledger.runs_to_end(MARKERS) == []
+
+
+def test_settings_are_told_once_and_again_when_they_change(drop: Tree) -> None:
+    ledger = drop.ledger
+    ledger.set_run_settings(drop.run, {"a": "1"}, {"params": {}})
+    ledger.set_run_id(drop.run, "r1", "RUNNING", ledger.run(drop.run).settings_text)
+    assert ledger.runs_to_update() == []
+    ledger.set_run_settings(drop.run, {"a": "2"}, {"params": {}})
+    assert ledger.runs_to_update() == [drop.run]
+
+
+def test_only_restless_files_are_told_from_waiting_ones(drop: Tree) -> None:
+    drop.want(b"a")
+    assert not drop.ledger.only_restless()
+    (file,) = drop.claim()
+    drop.ledger.wait(file.id, B, time.time() + 5, "it changed", touched=False)
+    assert drop.ledger.only_restless()
+
+
+def test_folders_below_one_are_found_by_bytes_not_by_likeness(drop: Tree) -> None:
+    ledger = drop.ledger
+    for rel in (b"a", b"a/b", b"a/b/c", b"a b", b"ab", b"a/\xff", b"a%/x"):
+        folder = (ledger.folder(drop.root, rel, create=True) or (0, ""))[0]
+        ledger.want(folder, [Wanted(b"f", State.IGNORED, A)])
+    assert sorted(ledger.subfolders(drop.root, b"a")) == [b"a/b", b"a/b/c", b"a/\xff"]
+    assert len(ledger.subfolders(drop.root, b"")) == 7
+
+
+def test_a_transaction_that_fails_leaves_nothing(drop: Tree) -> None:
+    def fail() -> None:
+        with drop.ledger.transaction():
+            drop.want(b"a")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert drop.ledger.known_files(drop.folder) == {}
