@@ -1,0 +1,108 @@
+"""A run's artifacts: upload an open file, list what the store holds, download it.
+
+The repository handle is made here per (tracking URI, run): MLflow's own cache is keyed on the run's id alone, so
+two servers in one process would mix.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from artifactd.errors import DeliveryError, Scope
+from artifactd.tracking import environment
+from artifactd.tracking.classify import classify
+
+
+class RunArtifacts:
+    """The artifacts of one run.
+
+    Args:
+        artifact_uri: As the server gave it; may hold a secret.
+        tracking_uri: The server that gave it.
+
+    Raises:
+        DeliveryError: From every method, classed.
+    """
+
+    def __init__(self, artifact_uri: str, tracking_uri: str) -> None:
+        self._tracking_uri = tracking_uri
+        self._artifact_uri = artifact_uri
+        # A proxied store is the tracking server itself: when it is down, everything is.
+        self._scope = Scope.TARGET if artifact_uri.startswith(("mlflow-artifacts:", "http")) else Scope.RUN
+        self._where = tracking_uri if self._scope is Scope.TARGET else artifact_uri
+        try:
+            from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415  (MLflow is slow to import)
+                get_artifact_repository,
+            )
+
+            self._repo: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+        except Exception as exc:
+            raise self._classed(exc) from exc
+
+    def upload(self, fd: int, size: int, folder: str, leaf: str) -> None:
+        """Send what is open as `fd` to ``folder/leaf``, replacing what stands there.
+
+        MLflow takes a path and names the artifact after it. The path handed over is a link, under the wanted name,
+        to the open file itself: what another process puts in the file's place meanwhile is never read.
+
+        Args:
+            fd: The file, opened by the caller; its offset is neither used nor moved.
+            size: Its size in bytes, for the time that the server may take.
+            folder: Artifact path of the folder, "" for the run's root.
+            leaf: The artifact's name.
+        """
+        environment.expect_bytes(size)
+        try:
+            with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
+                link = os.path.join(staging, leaf)
+                os.symlink(f"/proc/self/fd/{fd}", link)
+                self._repo.log_artifact(link, folder or None)
+        except Exception as exc:
+            raise self._classed(exc) from exc
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Files that the store lists directly in `folder`, with their sizes in bytes.
+
+        Some stores leave out the size of an empty file: that counts as 0, which a file with content never has.
+        """
+        environment.expect_bytes(0)
+        return {name: size for name, size, is_dir in self._entries(folder) if not is_dir}
+
+    def tree(self, folder: str = "") -> list[tuple[str, int]]:
+        """All files below `folder`: artifact path and size in bytes, in order."""
+        found: list[tuple[str, int]] = []
+        pending = [folder]
+        while pending:
+            here = pending.pop()
+            for name, size, is_dir in self._entries(here):
+                path = f"{here}/{name}" if here else name
+                if is_dir:
+                    pending.append(path)
+                else:
+                    found.append((path, size))
+        return sorted(found)
+
+    def _entries(self, folder: str) -> list[tuple[str, int, bool]]:
+        """Name, size in bytes and whether it is a folder, of all that stands directly in `folder`."""
+        try:
+            listed = self._repo.list_artifacts(folder or None)
+        except Exception as exc:
+            raise self._classed(exc) from exc
+        return [(i.path.rpartition("/")[2], i.file_size or 0, bool(i.is_dir)) for i in listed]
+
+    def download(self, artifact_path: str, to: Path) -> None:
+        """Bring one artifact into the file `to`, by way of a temporary name beside it."""
+        part = to.with_name(f".{os.getpid()}.artifactd.part")
+        try:
+            self._repo._download_file(artifact_path, str(part))
+            os.replace(part, to)
+        except Exception as exc:
+            raise self._classed(exc) from exc
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _classed(self, exc: Exception) -> DeliveryError:
+        return DeliveryError(classify(exc, target=self._where, scope=self._scope))

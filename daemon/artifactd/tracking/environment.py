@@ -1,0 +1,67 @@
+"""Prepares a process for MLflow: one retry policy (ours), no telemetry, no surprises on stdout.
+
+Read at each call by MLflow 3.17, so it may also be changed later, but telemetry decides at import: call
+``prepare`` first.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from artifactd.errors import ArtifactdError
+
+REQUEST_TIMEOUT = 15
+"""Seconds in which a request must connect, and between two bytes of an answer."""
+
+SPOOL_RATE = 8 * 2**20
+"""Bytes/s that a server is trusted to move on to its store while the client waits in silence for the answer."""
+
+_OURS = {
+    # One policy governs, and it is not hidden in the client: seven silent retries make a dead port take 246 s.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_CONFIGURE_LOGGING": "false",  # its handlers would write past the mask for secrets
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def prepare(tracking_uri: str) -> None:
+    """Set what MLflow reads from the environment of this process (never of its parent).
+
+    Args:
+        tracking_uri: Also set as the default, so that no code path falls back to ``sqlite:///mlflow.db``.
+    """
+    os.environ.update(_OURS)
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+    expect_bytes(0)
+
+
+def expect_bytes(size: int) -> None:
+    """Fit the request timeout to the next upload: a server may spool a big file for a while before it answers.
+
+    Args:
+        size: Bytes of the largest file in the next calls.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_TIMEOUT + size // SPOOL_RATE)
+
+
+def require_engine(tracking_uri: str) -> None:
+    """Say at the start, not at the first file, when the installed MLflow cannot serve this tracking URI.
+
+    Raises:
+        ArtifactdError: The URI is a database and only mlflow-skinny is installed.
+    """
+    database = "://" in tracking_uri and not tracking_uri.startswith(("http://", "https://", "databricks"))
+    if database and find_spec("sqlalchemy") is None:
+        raise ArtifactdError(
+            f"a {tracking_uri.partition('://')[0]}:// store needs all of MLflow, and only its client is installed",
+            "Install it (pip install 'artifactd[local]'), or set mlflow.tracking_uri to a server, as http://mlflow:5000",
+        )
+
+
+def preload() -> None:
+    """Import MLflow, which takes seconds and 80-170 MiB, once for all processes forked from this one."""
+    import mlflow  # noqa: F401, PLC0415  (the whole point)

@@ -1,0 +1,190 @@
+"""Runs: one per folder, found before made, with the server as the witness.
+
+MLflow has no unique key for runs, so the key is a tag set in the very request that creates the run, and every
+creation is preceded by a search: an answer that was lost is found by the next try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from artifactd.errors import DeliveryError, Failure, Kind, Scope
+from artifactd.tracking.classify import classify
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEY_TAG = "artifactd.key"
+_PER_REQUEST = 100
+"""Params, or tags, that MLflow takes in one ``log_batch``."""
+_KEPT = ("artifactd.", "mlflow.source.")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a run shall be.
+
+    Attributes:
+        key: Value of the ``artifactd.key`` tag; None for a run that is adopted by `run_id`.
+        run_id: The run to adopt, or the one that is known already.
+        experiment: Experiment name, created if missing.
+        artifact_location: For an experiment that is created; None leaves it to the server.
+        name: Run name.
+        tags: Further tags.
+        params: Params from artifactd.toml.
+        named: The name was chosen in artifactd.toml, so an adopted run gets it too.
+    """
+
+    key: str | None
+    run_id: str | None
+    experiment: str
+    artifact_location: str | None
+    name: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What the server says of a run; `artifact_uri` may hold a secret and goes nowhere but to the repository."""
+
+    run_id: str
+    status: str
+    artifact_uri: str
+
+
+def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
+    """Find or create the run and bring its name, tags and params up to date.
+
+    Raises:
+        DeliveryError: Also for a run or experiment that stands deleted, with the command that restores it.
+    """
+    try:
+        if spec.run_id is not None:
+            info = inspect_run(client, spec.run_id, target)
+            _update(client, spec, client.get_run(spec.run_id))
+            return info
+        experiment = _experiment(client, spec)
+        run = _find(client, experiment, spec)
+        if run is None:
+            run = client.create_run(experiment, run_name=spec.name, tags={KEY_TAG: spec.key or "", **spec.tags})
+        _update(client, spec, run)
+        return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri)
+    except Exception as exc:
+        raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
+
+
+def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
+    """Ask for a run before anything is sent: MLflow accepts uploads into deleted runs without a word.
+
+    Raises:
+        DeliveryError: The run or its experiment is deleted or unknown, or the server cannot be asked.
+    """
+    try:
+        run = client.get_run(run_id)
+        experiment_deleted = False
+        if run.info.lifecycle_stage == "active":
+            return RunInfo(run_id, run.info.status, run.info.artifact_uri)
+        experiment = client.get_experiment(run.info.experiment_id)
+        experiment_deleted = experiment.lifecycle_stage != "active"
+    except Exception as exc:
+        failure = classify(exc, target=target, scope=Scope.TARGET)
+        if failure.kind is Kind.PERMANENT:
+            failure = Failure(
+                Kind.PERMANENT, Scope.RUN, f"run {run_id} does not exist on the server",
+                "`artifactd retry` looks for the folder's run again and makes a new one if there is none",
+            )  # fmt: skip
+        raise DeliveryError(failure) from exc
+    if experiment_deleted:
+        raise DeliveryError(_deleted_experiment(experiment.name, run.info.experiment_id))
+    raise DeliveryError(_deleted_run(run_id))
+
+
+def end_run(client: MlflowClient, run_id: str, status: str, target: str) -> None:
+    """Set a final status, with the time of now.
+
+    Raises:
+        DeliveryError: The server cannot be asked or refuses.
+    """
+    inspect_run(client, run_id, target)
+    try:
+        client.set_terminated(run_id, status=status)
+    except Exception as exc:
+        raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
+
+
+def _experiment(client: MlflowClient, spec: RunSpec) -> str:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+    found = client.get_experiment_by_name(spec.experiment)
+    if found is None:
+        try:
+            return str(client.create_experiment(spec.experiment, artifact_location=spec.artifact_location))
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(spec.experiment)  # another worker or host was first
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise DeliveryError(_deleted_experiment(spec.experiment, found.experiment_id))
+    return str(found.experiment_id)
+
+
+def _find(client: MlflowClient, experiment: str, spec: RunSpec) -> Any:
+    from mlflow.entities import ViewType  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+    runs = client.search_runs(
+        [experiment],
+        f"tags.`{KEY_TAG}` = '{spec.key}'",
+        run_view_type=ViewType.ALL,
+        order_by=["start_time ASC"],
+    )
+    active = [r for r in runs if r.info.lifecycle_stage == "active"]
+    if active:
+        return active[0]
+    if runs:
+        raise DeliveryError(_deleted_run(runs[0].info.run_id))
+    return None
+
+
+def _update(client: MlflowClient, spec: RunSpec, run: Any) -> None:
+    """Send what differs, so that a repeat after a lost answer changes nothing."""
+    # An adopted run may belong to another folder or host: what that one wrote about itself stays.
+    ours = spec.key is not None
+    old = run.data.tags
+    tags = {k: v for k, v in spec.tags.items() if old.get(k) != v and (ours or k not in old or not k.startswith(_KEPT))}
+    params = {k: v for k, v in spec.params.items() if run.data.params.get(k) != v}
+    if tags or params:
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+        for some in _batches(params):
+            client.log_batch(run.info.run_id, params=[Param(k, v) for k, v in some])
+        for some in _batches(tags):
+            client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in some])
+    if (ours or spec.named) and run.info.run_name != spec.name:
+        client.update_run(run.info.run_id, name=spec.name)
+
+
+def _batches(values: dict[str, str]) -> Iterator[list[tuple[str, str]]]:
+    items = list(values.items())
+    for start in range(0, len(items), _PER_REQUEST):
+        yield items[start : start + _PER_REQUEST]
+
+
+def _deleted_run(run_id: str) -> Failure:
+    return Failure(
+        Kind.PERMANENT, Scope.RUN, f"run {run_id} is deleted on the server, which would hide what is sent into it",
+        f"Restore it (mlflow runs restore --run-id {run_id}), then `artifactd retry`",
+    )  # fmt: skip
+
+
+def _deleted_experiment(name: str, ident: str) -> Failure:
+    return Failure(
+        Kind.PERMANENT, Scope.RUN,
+        f"experiment {name!r} is deleted on the server, which would hide what is sent there",
+        f"Restore it (mlflow experiments restore --experiment-id {ident}), then `artifactd retry`",
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Each error is made by the real thing where a socket or a file can make it."""
+
+from __future__ import annotations
+
+import errno
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from artifactd.errors import DeliveryError, Failure, Kind, Scope
+from artifactd.tracking import environment, server
+from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.classify import classify
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Iterator[str]:
+    """A web server that gives one answer to everything, after it took the body."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815  (http.server's names)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+def put_failure(uri: str, file: Path, leaf: str = "f.txt", folder: str = "") -> Failure:
+    """What a PUT through the proxy at `uri` comes to."""
+    environment.prepare(uri)
+    store = RunArtifacts("mlflow-artifacts:/0/abc/artifacts", uri)
+    with file.open("rb") as f, pytest.raises(DeliveryError) as caught:
+        store.upload(f.fileno(), file.stat().st_size, folder, leaf)
+    return caught.value.failure
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 1000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "scope"),
+    [
+        (401, Kind.PAUSED, Scope.TARGET),
+        (403, Kind.PAUSED, Scope.TARGET),
+        (404, Kind.PERMANENT, Scope.FILE),
+        (405, Kind.TRANSIENT, Scope.FILE),
+        (413, Kind.PERMANENT, Scope.FILE),
+        (429, Kind.TRANSIENT, Scope.TARGET),
+        (500, Kind.TRANSIENT, Scope.FILE),
+        (502, Kind.TRANSIENT, Scope.TARGET),
+        (503, Kind.TRANSIENT, Scope.TARGET),
+        (504, Kind.TRANSIENT, Scope.TARGET),
+    ],
+)
+def test_what_a_server_answers_to_a_put(status: int, kind: Kind, scope: Scope, file: Path) -> None:
+    with answering(status) as uri:
+        failure = put_failure(uri, file)
+    assert (failure.kind, failure.scope) == (kind, scope), failure
+    assert str(status) in failure.error
+    assert uri in failure.error
+    assert failure.cure
+
+
+def test_413_names_the_setting(file: Path) -> None:
+    with answering(413) as uri:
+        assert "client_max_body_size" in put_failure(uri, file).cure
+
+
+def test_a_dead_port_is_known_at_once_and_transient(file: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        failure = put_failure(f"http://127.0.0.1:{taken.getsockname()[1]}", file)
+    assert (failure.kind, failure.scope) == (Kind.TRANSIENT, Scope.TARGET)
+    assert "cannot be reached" in failure.error
+    assert " object at 0x" not in failure.error
+
+
+def test_a_path_that_mlflow_refuses_is_permanent_though_its_code_is_that_of_a_dead_server(file: Path) -> None:
+    failure = put_failure("http://127.0.0.1:1", file, folder="a/../b")
+    assert (failure.kind, failure.scope) == (Kind.PERMANENT, Scope.FILE)
+
+
+def contact_failure(uri: str) -> Failure:
+    with pytest.raises(DeliveryError) as caught:
+        server.connect(uri, embedded_artifacts=None)
+    return caught.value.failure
+
+
+def test_a_redirect_is_refused_at_first_contact_with_the_right_url() -> None:
+    with answering(301, headers={"Location": "https://mlflow.example/version"}) as uri:
+        failure = contact_failure(uri)
+    assert (failure.kind, failure.scope) == (Kind.PAUSED, Scope.TARGET)
+    assert 'mlflow.tracking_uri = "https://mlflow.example"' in failure.cure
+
+
+def test_a_login_page_is_not_taken_for_a_server() -> None:
+    with answering(200, b"<!doctype html><HTML><form>Sign in</form></html>") as uri:
+        failure = contact_failure(uri)
+    assert failure.kind is Kind.PAUSED
+    assert "web page" in failure.error
+
+
+def test_a_password_in_the_uri_is_in_no_text(file: Path) -> None:
+    with answering(403) as uri:
+        failure = put_failure(uri.replace("http://", "http://ana:hunter2-secret@"), file)
+    assert "hunter2-secret" not in str(failure)
+
+
+def test_a_full_disk_is_transient_with_a_next_step() -> None:
+    failure = classify(OSError(errno.ENOSPC, "No space left on device"), target="file:///store", scope=Scope.RUN)
+    assert (failure.kind, failure.scope) == (Kind.TRANSIENT, Scope.RUN)
+    assert "Free space" in failure.cure
+
+
+def test_a_missing_sdk_names_the_extra() -> None:
+    failure = classify(ModuleNotFoundError("No module named 'boto3'", name="boto3"), target="s3://b/p", scope=Scope.RUN)
+    assert failure.kind is Kind.PAUSED
+    assert "artifactd[s3]" in failure.cure
+
+
+def test_a_chain_that_bites_its_tail_ends() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first, target="http://m", scope=Scope.TARGET).kind is Kind.TRANSIENT
+
+
+def test_a_failure_that_was_classed_stays_as_it_was() -> None:
+    inner = Failure(Kind.PERMANENT, Scope.RUN, "the run is deleted")
+    assert classify(DeliveryError(inner), target="http://m", scope=Scope.TARGET) is inner
