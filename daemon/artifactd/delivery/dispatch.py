@@ -1,0 +1,358 @@
+"""From the ledger to the workers and back: what is due is handed out, what became of it is written down.
+
+Everything here can be repeated: a job that was lost with its worker, or with the whole service, leaves files that
+are due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from artifactd import log
+from artifactd.delivery.backoff import Backoff
+from artifactd.delivery.messages import (
+    Answer,
+    Deliver,
+    EndRun,
+    Finished,
+    Job,
+    JobFailed,
+    NotAtRest,
+    NotDelivered,
+    Outcomes,
+    PrepareRun,
+    RunEnded,
+    RunReady,
+    Stored,
+    Target,
+)
+from artifactd.delivery.pool import Pool
+from artifactd.delivery.worker import STILL_OPEN
+from artifactd.errors import Failure, Kind, Scope
+from artifactd.ledger import Blockage, DueFile, FileId, Ledger, Run
+from artifactd.paths import join
+from artifactd.runfolder import MARKERS
+from artifactd.text import printable
+from artifactd.tracking.runs import RunSpec
+from artifactd.watching.signature import rest_at
+
+_BATCH = 256
+_BATCH_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What delivery must know of a watched root.
+
+    Attributes:
+        settle: Quiet time in seconds.
+        leases: Whether the lease probe means something on its filesystem.
+    """
+
+    settle: float
+    leases: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """News for whoever shows progress: one file reached its end for now.
+
+    Attributes:
+        path: Absolute path.
+        size: Bytes.
+        sent: The content went over the wire (False: the store had it).
+    """
+
+    path: bytes
+    size: int
+    sent: bool
+
+
+class Dispatcher:
+    """Hands out what is due and takes the answers.
+
+    Args:
+        ledger: Written to within the caller's transactions.
+        pool: The workers.
+        target: Where everything goes.
+        target_name: The target's URI as the ledger knows it, without secrets.
+        artifact_location: For experiments that are created.
+        backoff: The retry policy.
+        sources: The watched roots by number.
+        news: Called for each file that was delivered.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pool: Pool,
+        *,
+        target: Target,
+        target_name: str,
+        artifact_location: str | None,
+        backoff: Backoff,
+        sources: Mapping[int, Source],
+        news: Callable[[Delivered], None] = lambda _: None,
+    ) -> None:
+        self._ledger = ledger
+        self._pool = pool
+        self._target = target
+        self._name = target_name
+        self._artifact_location = artifact_location
+        self._backoff = backoff
+        self.sources = sources
+        self._news = news
+        self._open: dict[int, dict[FileId, DueFile]] = {}
+        self._turns: dict[int, int] = {}
+        self._served = 0
+        self._met = False
+        self._log = log.get()
+
+    # -- out -----------------------------------------------------------------------------------------------------
+
+    def assign(self, now: float) -> list[Job]:
+        """Choose jobs for the free workers and mark their files; submit them once that is durable."""
+        blockage = self._ledger.blockages().get(self._name)
+        under_way = self._pool.jobs()
+        if blockage is not None and (now < blockage.next_try or under_way):
+            return []
+        free = self._pool.free
+        if not self._met or blockage is not None:
+            free = min(free, 0 if under_way else 1)  # first contact, and probes, are one at a time
+        jobs: list[Job] = []
+        due = sorted(
+            (r for r, at in self._ledger.runs_with_due() if at <= now),
+            key=lambda run: self._turns.get(run, 0),
+        )
+        told = set(self._ledger.runs_to_update())
+        preparing = {j.run for j in under_way if isinstance(j, PrepareRun)}
+        while free > len(jobs) and due:
+            served = False
+            for row in due:
+                if free <= len(jobs):
+                    break
+                job = None if row in preparing else self._job_for(self._ledger.run(row), now, told, blockage, under_way)
+                if job is None:
+                    continue
+                if isinstance(job, PrepareRun):
+                    preparing.add(row)
+                self._served += 1
+                self._turns[row] = self._served
+                jobs.append(job)
+                served = True
+            if not served:
+                break
+        if free > len(jobs):
+            jobs += self._ends(now, under_way, free - len(jobs))
+        return jobs
+
+    def _job_for(
+        self, run: Run, now: float, told: set[int], blockage: Blockage | None, under_way: list[Job]
+    ) -> Job | None:
+        if run.next_try > now or run.root not in self.sources:
+            return None
+        probing = blockage is not None or run.kind is not None
+        if probing and any(j.run == run.id for j in under_way):
+            return None
+        if run.run_id is None or run.id in told:
+            adopted = run.identity.partition("run:")[2] or None
+            return PrepareRun(
+                self._target,
+                run.id,
+                RunSpec(
+                    key=None if adopted else run.identity,
+                    run_id=adopted or run.run_id,
+                    experiment=run.experiment,
+                    artifact_location=self._artifact_location,
+                    name=run.name,
+                    tags=run.tags,
+                    params=run.settings.get("params", {}),
+                    named=bool(run.settings.get("name")),
+                ),
+            )
+        source = self.sources[run.root]
+        files = self._ledger.claim(run.id, now, 1 if probing else _BATCH, _BATCH_BYTES)
+        if not files:
+            return None
+        return Deliver(self._target, run.id, run.run_id, run.root_path, source.leases, tuple(files))
+
+    def _ends(self, now: float, under_way: list[Job], most: int) -> list[Job]:
+        busy = {j.run for j in under_way}
+        ends: list[Job] = []
+        for run, status in self._ledger.runs_to_end(dict(MARKERS)):
+            if run.id not in busy and run.next_try <= now and run.run_id and run.root in self.sources:
+                ends.append(EndRun(self._target, run.id, run.run_id, status))
+        return ends[:most]
+
+    def next_due(self, now: float) -> float | None:
+        """When something can next be handed out (unix seconds); None when nothing waits for a time."""
+        blockage = self._ledger.blockages().get(self._name)
+        times = [at for _, at in self._ledger.runs_with_due()]
+        if not times:
+            return None
+        soonest = min(times)
+        if blockage is not None:
+            return max(soonest, blockage.next_try)
+        # A due run that is held back, or being prepared, is looked at again with the next tick.
+        return soonest if soonest > now else None
+
+    def has_ends(self) -> bool:
+        """Whether a run waits to be told its final status."""
+        return bool(self._ledger.runs_to_end(dict(MARKERS)))
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Give the jobs to the workers."""
+        for job in jobs:
+            self._open[id(job)] = {f.id: f for f in job.files} if isinstance(job, Deliver) else {}
+            self._pool.submit(job)
+
+    # -- back ----------------------------------------------------------------------------------------------------
+
+    def take(self, job: Job, answer: Answer, now: float) -> None:
+        """Write down what a worker said."""
+        if isinstance(answer, Outcomes):
+            run = self._ledger.run(job.run)
+            for result in answer.results:
+                del self._open[id(job)][result.file.id]
+                match result:
+                    case Stored():
+                        self._stored(run, result, now)
+                    case NotAtRest():
+                        self._not_at_rest(run, result, now)
+                    case NotDelivered():
+                        self._not_delivered(run, result, now)
+            return
+        left = self._open.pop(id(job))
+        match answer:
+            case RunReady():
+                run = self._ledger.run(job.run)
+                self._ledger.set_run_id(job.run, answer.run_id, answer.status, run.settings_text)
+                if run.run_id != answer.run_id:
+                    self._log.info(
+                        "run ready", experiment=run.experiment, run=run.name, run_id=answer.run_id,
+                        folder=printable(join(run.root_path, run.folder)),
+                    )  # fmt: skip
+                self._well(job)
+            case RunEnded():
+                run = self._ledger.run(job.run)
+                self._ledger.set_run_status(job.run, answer.status)
+                self._log.info(
+                    "run ended",
+                    experiment=run.experiment,
+                    run=run.name,
+                    run_id=run.run_id,
+                    status=answer.status,
+                )
+                self._well(job)
+            case Finished():
+                for file in left:
+                    self._ledger.put_back(file)
+                self._well(job)
+            case JobFailed():
+                self._job_failed(job, answer.failure, left, now)
+
+    def put_back_all(self) -> None:
+        """The pool was stopped: what was under way is to be looked at again."""
+        self._open.clear()
+        self._ledger.recover()
+
+    def _stored(self, run: Run, result: Stored, now: float) -> None:
+        file, sent = result.file, result.sent
+        settle = self.sources[run.root].settle if run.root in self.sources else 0.0
+        new = self._ledger.delivered(file, result.digest, now=now, sent=sent is not None, due_again=now + settle)
+        path = join(run.root_path, file.rel)
+        self._news(Delivered(path, file.signature.size, sent is not None))
+        if sent is None:
+            self._log.debug("unchanged", path=printable(path))
+            return
+        self._ledger.count("bytes_sent", sent)
+        self._ledger.count("bytes_unique", sent if new else 0)
+        artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
+        self._log.info(
+            "stored", experiment=run.experiment, run=run.name, artifact_path=artifact_path,
+            bytes=file.signature.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
+        )  # fmt: skip
+
+    def _not_at_rest(self, run: Run, result: NotAtRest, now: float) -> None:
+        self._ledger.count("bytes_sent", result.sent)
+        if result.signature is None:
+            self._ledger.gone(result.file.id)
+            return
+        settle = self.sources[run.root].settle if run.root in self.sources else 0.0
+        # A file held open may be quiet for long: its times say nothing about when to look again.
+        again = now + max(settle, 1.0) if result.reason == STILL_OPEN else rest_at(result.signature, settle, now)
+        self._ledger.wait(result.file.id, result.signature, again, result.reason, touched=result.sent > 0)
+
+    def _not_delivered(self, run: Run, result: NotDelivered, now: float) -> None:
+        file, attempt = result.file, result.file.attempts + 1
+        self._ledger.count("bytes_sent", result.sent)
+        failure = result.failure
+        if failure.scope is Scope.FILE:
+            failure = self._backoff.judge(failure, attempt)
+            next_try = now + self._backoff.delay(attempt)
+        else:
+            self._hold(run, failure, now)
+            next_try = now
+        self._ledger.not_delivered(file.id, failure, next_try, touched=result.touched)
+        speak = self._log.error if failure.kind is Kind.PERMANENT else self._log.warning
+        speak(
+            "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
+            tries=attempt, next_step=failure.cure,
+        )  # fmt: skip
+
+    def _job_failed(self, job: Job, failure: Failure, left: dict[FileId, DueFile], now: float) -> None:
+        run = self._ledger.run(job.run)
+        if isinstance(job, Deliver) and failure.scope is Scope.FILE:
+            for file in left.values():
+                attempt = file.attempts + 1
+                judged = self._backoff.judge(failure, attempt)
+                self._ledger.not_delivered(file.id, judged, now + self._backoff.delay(attempt), touched=True)
+            self._log.warning("delivery process died", run=run.name, files=len(left), error=failure.error)
+            return
+        for file_id in left:
+            self._ledger.put_back(file_id)
+        if failure.kind is Kind.PERMANENT:
+            failed = self._ledger.fail_run_files(run.id, failure)
+            if isinstance(job, EndRun):
+                self._ledger.set_run_status(run.id, "UNKNOWN")
+            self._log.error(
+                "run cannot be delivered to", experiment=run.experiment, run=run.name, error=failure.error,
+                files=failed, next_step=failure.cure,
+            )  # fmt: skip
+        else:
+            self._hold(run, failure, now)
+
+    def _hold(self, run: Run, failure: Failure, now: float) -> None:
+        """Hold the target or the run back; said once when it starts, not at each probe."""
+        if failure.kind is Kind.PERMANENT:
+            return
+        if failure.scope is Scope.TARGET:
+            old = self._ledger.blockages().get(self._name)
+            attempts = old.attempts if old is not None else 0
+            waiting = old is not None and old.next_try > now
+        else:
+            run = self._ledger.run(run.id)
+            attempts, waiting = run.attempts, run.next_try > now
+        if waiting:
+            return  # several workers met the same trouble: one step of backoff
+        delay = self._backoff.delay(attempts + 1)
+        blockage = Blockage(failure.kind, failure.error, failure.cure, attempts + 1, now + delay)
+        if failure.scope is Scope.TARGET:
+            self._ledger.block_target(self._name, blockage)
+        else:
+            self._ledger.block_run(run.id, blockage)
+        if attempts == 0:
+            self._log.warning(
+                "target paused" if failure.kind is Kind.PAUSED else "target waits", error=failure.error,
+                kind=str(failure.kind), next_try_in=round(delay, 1), next_step=failure.cure,
+            )  # fmt: skip
+
+    def _well(self, job: Job) -> None:
+        """The server did what it was asked: whatever held it back is over."""
+        self._met = True
+        if self._name in self._ledger.blockages():
+            self._ledger.block_target(self._name, None)
+            self._log.info("target is back", target=self._name)
+        if self._ledger.run(job.run).kind is not None:
+            self._ledger.block_run(job.run, None)

@@ -1,0 +1,137 @@
+"""What the service and its workers say to each other: frozen data, sent pickled over a private socket pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifactd.errors import Failure
+from artifactd.ledger.rows import DueFile
+from artifactd.tracking.runs import RunSpec
+from artifactd.watching.signature import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where runs live: the tracking server, and the embedded store's artifact folder where there is one."""
+
+    uri: str
+    embedded_artifacts: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRun:
+    """Find or create a run."""
+
+    target: Target
+    run: int
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EndRun:
+    """Set a run's final status."""
+
+    target: Target
+    run: int
+    run_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Deliver files of one run; `leases` says whether the lease probe means something on their filesystem."""
+
+    target: Target
+    run: int
+    run_id: str
+    root: bytes
+    leases: bool
+    files: tuple[DueFile, ...]
+
+
+Job = PrepareRun | EndRun | Deliver
+
+
+@dataclass(frozen=True, slots=True)
+class RunReady:
+    """The run exists, with this status."""
+
+    run_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The server took the final status."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The job as a whole could not be done: nothing of it, or nothing more of it, was tried."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The store lists the file with its size, and it did not change meanwhile.
+
+    Attributes:
+        digest: SHA-256 of the content.
+        sent: Bytes that went over the wire; None when the store had this content already.
+        seconds: From opening the file to the store's word for it.
+    """
+
+    file: DueFile
+    digest: bytes
+    sent: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotAtRest:
+    """Look again: the file changed, is being written, or is gone.
+
+    Attributes:
+        signature: As seen last; None when it is gone.
+        reason: For people; what it waits for.
+        sent: Bytes sent for nothing, also when the upload was complete but the file changed under it.
+    """
+
+    file: DueFile
+    signature: Signature | None
+    reason: str
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotDelivered:
+    """The try failed. `sent` as in ``NotAtRest``; `touched` says that the store may hold something else now."""
+
+    file: DueFile
+    failure: Failure
+    sent: int
+    touched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Results of a part of a ``Deliver`` job."""
+
+    results: tuple[Stored | NotAtRest | NotDelivered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A ``Deliver`` job is over; files without a result were not tried."""
+
+
+Answer = RunReady | RunEnded | JobFailed | Outcomes | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """From the service to a worker: finish the file in hand, report, and take no more."""

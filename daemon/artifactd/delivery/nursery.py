@@ -1,0 +1,67 @@
+"""The nursery: a process that imports MLflow once and forks workers on demand.
+
+    MLFLOW_TRACKING_URI=… python -m artifactd.delivery.nursery FD
+
+Each message on the socket FD carries one descriptor, the service's end of which is a worker's line; the answer is
+the worker's pidfd, by which the service can end exactly that process. When the service goes, however it goes, the
+kernel ends the nursery, and with it the workers: an orphan could finish an old upload over a newer one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from multiprocessing.connection import Connection
+
+from artifactd.delivery import worker
+from artifactd.tracking import environment
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> None:
+    """Serve until the service closes its end."""
+    control = socket.socket(fileno=int(argv[0]))
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the service decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    logging.disable(logging.CRITICAL)  # MLflow's own words; failures are told as data
+    # From the environment: a URI may hold a password, and a command line is for all to see.
+    environment.prepare(os.environ["MLFLOW_TRACKING_URI"])
+    environment.preload()
+    gc.freeze()
+    control.sendall(b"R")
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not message:
+            return
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            die_with_parent()
+            if os.getppid() != parent:
+                os._exit(0)
+            worker.serve(Connection(descriptors[0]))
+            os._exit(0)
+        os.close(descriptors[0])
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(control, [str(pid).encode().ljust(12)], [pidfd])
+        os.close(pidfd)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that made it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,215 @@
+"""A worker: takes one job at a time and says truthfully what became of it.
+
+A file is delivered when it was at rest before, the same after, and the store lists it with its size. Its bytes are
+read through one descriptor, opened race-free: what is hashed, what is sent and what is compared are one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+from artifactd.delivery.messages import (
+    Answer,
+    Deliver,
+    EndRun,
+    Finished,
+    Job,
+    JobFailed,
+    NotAtRest,
+    NotDelivered,
+    Outcomes,
+    PrepareRun,
+    RunEnded,
+    RunReady,
+    Stored,
+    Target,
+)
+from artifactd.errors import DeliveryError, Failure, Kind, Scope
+from artifactd.ledger.rows import DueFile
+from artifactd.tracking import runs, server
+from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
+from artifactd.watching.signature import Signature
+
+SPAN = 1.0
+"""Seconds of uploads that are verified by one listing; stretched where listings are slow."""
+
+STILL_OPEN = "another process still has it open for writing"
+
+
+def serve(line: Connection) -> None:
+    """Do jobs until the service closes the line."""
+    worker = Worker()
+    while True:
+        try:
+            job = line.recv()
+        except (EOFError, OSError):
+            return
+        if isinstance(job, PrepareRun | EndRun | Deliver):  # a late Wrap finds nothing to wrap up
+            for answer in worker.do(job, line):
+                line.send(answer)
+
+
+class Worker:
+    """What a worker keeps between jobs: clients and repositories, each tied to its server."""
+
+    def __init__(self) -> None:
+        self._clients: dict[Target, server.Client] = {}
+        self._repos: dict[tuple[str, str], RunArtifacts] = {}
+
+    def do(self, job: Job, line: Connection | None = None) -> Iterator[Answer]:
+        """Carry out a job.
+
+        Args:
+            job: What to do.
+            line: Looked at between files for a ``Wrap``.
+
+        Yields:
+            The answers, the last of which ends the job.
+        """
+        try:
+            client = self._client(job.target)
+            match job:
+                case PrepareRun():
+                    info = runs.prepare_run(client, job.spec, job.target.uri)
+                    yield RunReady(info.run_id, info.status)
+                case EndRun():
+                    runs.end_run(client, job.run_id, job.status, job.target.uri)
+                    yield RunEnded(job.status)
+                case Deliver():
+                    info = runs.inspect_run(client, job.run_id, job.target.uri)
+                    yield from self._deliver(job, self._artifacts(job.target, info), line)
+                    yield Finished()
+        except DeliveryError as exc:
+            # A connection that failed once may be poisoned by what was left unread: make first contact again.
+            self._clients.clear()
+            self._repos.clear()
+            yield JobFailed(exc.failure)
+
+    def _client(self, target: Target) -> server.Client:
+        if target not in self._clients:
+            self._clients[target] = server.connect(target.uri, embedded_artifacts=target.embedded_artifacts)
+        return self._clients[target]
+
+    def _artifacts(self, target: Target, info: runs.RunInfo) -> RunArtifacts:
+        key = (target.uri, info.artifact_uri)
+        if key not in self._repos:
+            self._repos[key] = RunArtifacts(info.artifact_uri, target.uri)
+        return self._repos[key]
+
+    def _deliver(self, job: Deliver, store: RunArtifacts, line: Connection | None) -> Iterator[Outcomes]:
+        try:
+            root = open_root(job.root)
+        except OSError:
+            return  # the root is away: nothing was tried, everything stays due
+        try:
+            waiting = list(job.files)
+            span = SPAN
+            while waiting and not (line is not None and line.poll()):
+                begun = time.monotonic()
+                sent: list[Stored] = []
+                others: list[Stored | NotAtRest | NotDelivered] = []
+                stop: DeliveryError | None = None
+                while waiting and time.monotonic() - begun < span:
+                    file = waiting.pop(0)
+                    try:
+                        result = _send(root, file, store, leases=job.leases)
+                    except DeliveryError as exc:
+                        failure = exc.failure
+                        others.append(NotDelivered(file, failure, 0, touched=True))
+                        if failure.scope is not Scope.FILE:
+                            stop = exc  # the rest would meet the same: not tried
+                            break
+                        continue
+                    (sent if isinstance(result, Stored) and result.sent is not None else others).append(result)  # type: ignore[arg-type]
+                    if line is not None and line.poll():
+                        break
+                listing = time.monotonic()
+                verified = _verify(sent, store)
+                span = max(SPAN, 4 * (time.monotonic() - listing))
+                yield Outcomes((*others, *verified))
+                if stop is not None:
+                    raise stop
+        finally:
+            os.close(root)
+
+
+def _send(root: int, file: DueFile, store: RunArtifacts, *, leases: bool) -> Stored | NotAtRest | NotDelivered:
+    """Deliver one file up to the store's acknowledgement; the listing is still to come."""
+    begun = time.monotonic()
+    try:
+        fd = open_file(root, file.rel)
+    except FileNotFoundError:
+        return NotAtRest(file, None, "it is gone", 0)
+    except NotRegular:
+        return NotAtRest(file, None, "it is not a regular file any more", 0)
+    except OSError as exc:
+        return NotDelivered(file, _unreadable(exc), 0, touched=False)
+    try:
+        seen = Signature.of(os.fstat(fd))
+        if seen != file.signature:
+            return NotAtRest(file, seen, "it changed", 0)
+        if leases and held_for_writing(fd):
+            return NotAtRest(file, seen, STILL_OPEN, 0)
+        try:
+            with open(fd, "rb", closefd=False) as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+        except OSError as exc:
+            return NotDelivered(file, _unreadable(exc), 0, touched=False)
+        sent = None
+        if digest != file.digest:
+            store.upload(fd, seen.size, file.dir, file.leaf)
+            sent = seen.size
+        after = Signature.of(os.fstat(fd))
+        if after != seen:
+            return NotAtRest(file, after, "it changed during the upload", sent or 0)
+        return Stored(file, digest, sent, time.monotonic() - begun)
+    finally:
+        os.close(fd)
+
+
+def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivered]:
+    """Ask the store, folder by folder, whether it lists what was sent with its size."""
+    results: list[Stored | NotDelivered] = []
+    for folder in {s.file.dir for s in sent}:
+        group = [s for s in sent if s.file.dir == folder]
+        begun = time.monotonic()
+        try:
+            listed = store.sizes(folder)
+        except DeliveryError as exc:
+            results += [NotDelivered(s.file, exc.failure, s.sent or 0, touched=True) for s in group]
+            continue
+        took = (time.monotonic() - begun) / len(group)
+        for s in group:
+            size = listed.get(s.file.leaf)
+            if size == s.file.signature.size:
+                results.append(Stored(s.file, s.digest, s.sent, s.seconds + took))
+            else:
+                results.append(NotDelivered(s.file, _not_listed(s.file, size), s.sent or 0, touched=True))
+    return results
+
+
+def _not_listed(file: DueFile, size: int | None) -> Failure:
+    found = "does not list it" if size is None else f"lists it with {size} bytes instead of {file.signature.size}"
+    return Failure(
+        Kind.TRANSIENT, Scope.FILE, f"the upload was accepted, but the store {found} afterwards",
+        "A gateway or login page before the server may answer in its place; see the server's log",
+    )  # fmt: skip
+
+
+def _unreadable(exc: OSError) -> Failure:
+    if isinstance(exc, PermissionError):
+        return Failure(
+            Kind.PERMANENT, Scope.FILE, "the service's user may not read it",
+            "Give it read access (group, ACL: setfacl -m u:artifactd:r FILE), or run the service as the files' owner",
+        )  # fmt: skip
+    return Failure(
+        Kind.TRANSIENT,
+        Scope.FILE,
+        f"it cannot be read: {exc.strerror or exc}",
+        "See the disk's health (dmesg)",
+    )

@@ -1,0 +1,133 @@
+"""The pool with its real processes: what happens to work when they die, hang, or lose their service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import psutil
+import pytest
+
+from artifactd.delivery import pool as room
+from artifactd.delivery.messages import Answer, EndRun, Job, JobFailed, PrepareRun, RunReady, Target
+from artifactd.delivery.pool import Pool
+from artifactd.errors import Kind, Scope
+from artifactd.tracking.runs import RunSpec
+from support import wait_for
+
+
+def answers(pool: Pool, seconds: float = 60) -> list[tuple[Job, Answer]]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        wait(pool.waitables(), timeout=0.2)
+        said = pool.answers() + pool.end_stuck()
+        if said:
+            return said
+    raise AssertionError("no answer")
+
+
+def ready(pool: Pool) -> Pool:
+    def greeted() -> bool:
+        wait(pool.waitables(), timeout=0.2)
+        assert pool.answers() == []
+        return pool.free == pool.size
+
+    pool.warm()
+    wait_for(greeted, "the nursery is ready", 60)
+    return pool
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def pool(silent: str) -> Iterator[Pool]:
+    made = Pool(2, silent)
+    yield made
+    made.stop()
+
+
+def children() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_killed_worker_costs_its_own_job_and_nobody_elses(tmp_path: Path, pool: Pool, silent: str) -> None:
+    ready(pool)
+    hanging = EndRun(Target(silent), 1, "r" * 32, "FINISHED")
+    embedded = Target(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+    fine = PrepareRun(embedded, 2, RunSpec("k" * 40, None, "e", (tmp_path / "artifacts").as_uri(), "r"))
+    pool.submit(hanging)
+    (worker,) = pool._workers.values()
+    pool.submit(fine)
+    os.kill(worker.pid, signal.SIGKILL)
+    said = {id(job): answer for _ in range(2) for job, answer in answers(pool)} if pool.busy > 1 else {}
+    while pool.busy:
+        said |= {id(job): answer for job, answer in answers(pool)}
+    died = said[id(hanging)]
+    assert isinstance(died, JobFailed)
+    assert (died.failure.kind, died.failure.scope) == (Kind.TRANSIENT, Scope.FILE)
+    assert isinstance(said[id(fine)], RunReady)
+    assert pool.free == 2
+
+
+def test_a_worker_that_moves_no_byte_is_ended(pool: Pool, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "STUCK_AFTER", 1.0)
+    ready(pool)
+    pool.submit(EndRun(Target(silent), 1, "r" * 32, "FINISHED"))
+    ((_, answer),) = answers(pool)
+    assert isinstance(answer, JobFailed)
+    assert answer.failure.scope is Scope.TARGET
+    assert "took no byte" in answer.failure.error
+    wait_for(lambda: len(children()) == 1, "only the nursery is left")
+
+
+def test_stop_leaves_no_process_and_a_new_start_works(pool: Pool, silent: str) -> None:
+    ready(pool)
+    pool.submit(EndRun(Target(silent), 1, "r" * 32, "FINISHED"))
+    assert len(children()) == 2
+    pool.stop()
+    wait_for(lambda: children() == [], "all are gone")
+    assert not pool.alive
+    ready(pool)
+
+
+def test_a_dead_nursery_ends_the_service_not_just_the_work(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    pool.warm()
+    with pytest.raises(room.NurseryError, match="did not start"):
+        wait_for(lambda: pool.answers() or pool.free, "its death is noticed")
+
+
+SERVICE = """
+import sys, time
+from artifactd.delivery.pool import Pool
+from artifactd.delivery.messages import EndRun, Target
+from multiprocessing.connection import wait
+pool = Pool(1, sys.argv[1]); pool.warm()
+while not pool.free:
+    wait(pool.waitables(), timeout=1); pool.answers()
+pool.submit(EndRun(Target(sys.argv[1]), 1, "r" * 32, "FINISHED"))
+print("working", flush=True); time.sleep(600)
+"""
+
+
+def test_no_orphan_outlives_a_killed_service(silent: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", SERVICE, silent], stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == "working\n"
+        family = psutil.Process(service.pid).children(recursive=True)
+        assert len(family) == 2
+        service.kill()
+    wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "all are gone", 10)
