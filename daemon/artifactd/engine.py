@@ -1,0 +1,236 @@
+"""The engine: roots, ledger and workers, and the one loop body that moves them. ``run`` and ``sync`` both drive it.
+
+One thread does the work and one wait is where it rests. Everything it holds in memory can be lost at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from artifactd.config import Config, WatchConfig
+from artifactd.delivery.backoff import Backoff
+from artifactd.delivery.dispatch import Delivered, Dispatcher, Source
+from artifactd.delivery.messages import Target
+from artifactd.delivery.pool import Pool
+from artifactd.layout import Layout, Route
+from artifactd.ledger import Ledger, StateLock
+from artifactd.look import Looker, Place
+from artifactd.secrets import mask
+from artifactd.tracking.environment import require_engine
+from artifactd.watched import Watched
+
+TICK = 1.0
+"""Seconds of the longest wait: what ``artifactd retry`` wrote is seen within it."""
+
+SLICE = 0.05
+"""Seconds of scanning between two looks at everything else, so that fresh files do not wait for a big scan."""
+
+IDLE_AFTER = 60.0
+"""Seconds without work after which the delivery processes go, and MLflow's memory with them."""
+
+
+class Engine:
+    """Everything that a running artifactd is, without signals and service manager.
+
+    Args:
+        config: The effective configuration.
+        what: What this process is, for whoever finds the state folder in use.
+        only: Absolute folder to which looking is confined (``sync DIR`` inside a watch).
+        events: False: no inotify, for a single pass.
+        news: Called for each file delivered.
+
+    Raises:
+        ArtifactdError: The state folder is in use or not writable, the ledger cannot be used, or MLflow lacks a part.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        what: str,
+        *,
+        only: Path | None = None,
+        events: bool = True,
+        news: Callable[[Delivered], None] = lambda _: None,
+    ) -> None:
+        require_engine(config.tracking_uri)
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = StateLock(config.state_dir)
+        self._lock.acquire(what)
+        self.ledger = Ledger(config.state_dir)
+        self.ledger.recover()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._events = events
+        self._only = only
+        self._news = news
+        self._outside = -1
+        self._idle_since = time.monotonic()
+        self._watched: list[Watched] = []
+        self._pool: Pool
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Begin to work by this configuration; also how a reload takes effect. What is under way is looked at again."""
+        if self._watched:
+            self.stop_delivery()
+            self._close_watches()
+        self.config = config
+        embedded = config.embedded_artifacts if config.embedded else None
+        self.target = Target(config.tracking_uri, embedded)
+        self.target_name = mask(config.tracking_uri)
+        self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,))
+        roots = self.ledger.use_roots(os.fsencode(w.path) for w in config.watch)
+        self._watched = [self._watch(roots[os.fsencode(w.path)], w) for w in config.watch]
+        self._dispatcher = Dispatcher(
+            self.ledger,
+            self._pool,
+            target=self.target,
+            target_name=self.target_name,
+            artifact_location=config.mlflow.artifact_location or (embedded.as_uri() if embedded else None),
+            backoff=Backoff(config.retry.initial, config.retry.maximum, config.retry.give_up_after),
+            sources={w.ident: Source(w.config.settle, w.leases) for w in self._watched},
+            news=self._news,
+        )
+
+    def _watch(self, ident: int, config: WatchConfig) -> Watched:
+        path = os.fsencode(config.path)
+        place = Place(mask(self.config.tracking_uri), socket.gethostname(), config.run_scope == "fleet")
+        looker = Looker(self.ledger, ident, path, layout_of(config), config.settle, place)
+        start = b"" if self._only is None else os.path.relpath(os.fsencode(self._only), path)
+        return Watched(
+            ident, config, looker, self.ledger, self.wake, start=b"" if start == b"." else start, events=self._events
+        )  # fmt: skip
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """End the loop's wait; from any thread or signal handler."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake_fd, 1)
+
+    def turn(self, longest: float = TICK) -> None:
+        """One turn: take what the workers said, look where something happened, hand out what is due, rest.
+
+        Args:
+            longest: Most seconds to rest.
+        """
+        now = time.time()
+        with self.ledger.transaction():
+            for job, answer in (*self._pool.answers(), *self._pool.end_stuck()):
+                self._dispatcher.take(job, answer, now)
+            for watched in self._watched:
+                watched.check()
+                watched.look_at_hints(now)
+                watched.scan_some(SLICE, now)
+            jobs = self._dispatcher.assign(time.time())
+        self._dispatcher.submit(jobs)  # only once the claims are durable
+        self._see_to_pool()
+        self._rest(longest)
+
+    def _see_to_pool(self) -> None:
+        if self.ledger.runs_with_due() or self._pool.busy or self._dispatcher.has_ends():
+            self._idle_since = time.monotonic()
+            self._pool.warm()
+        elif self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
+            self._pool.stop()
+
+    def _rest(self, longest: float) -> None:
+        if any(w.scanning for w in self._watched):
+            longest = 0.0
+        elif self._pool.free:
+            now = time.time()
+            soonest = self._dispatcher.next_due(now)
+            if soonest is not None:
+                longest = min(longest, max(soonest - now, 0.0))
+        ready = wait([self._wake_fd, *self._pool.waitables()], timeout=longest)
+        if self._wake_fd in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def scanned(self) -> bool:
+        """Whether every root that is there was scanned in full at least once."""
+        return all(w.scanned for w in self._watched)
+
+    @property
+    def watched(self) -> list[Watched]:
+        """The watched roots."""
+        return self._watched
+
+    @property
+    def busy(self) -> int:
+        """Jobs under way."""
+        return self._pool.busy
+
+    @property
+    def ends_waiting(self) -> bool:
+        """Whether a run has all its files and waits for its final status."""
+        return self._dispatcher.has_ends()
+
+    @property
+    def moving(self) -> bool:
+        """Whether some upload is under way that is not stuck; one that is too slow to finish soon still moves."""
+        return self._pool.moving
+
+    def drain(self, deadline: float) -> None:
+        """Let workers finish the file in hand, take their word, and end them.
+
+        Args:
+            deadline: Monotonic seconds at which they are ended whatever they do; what is left stays due.
+        """
+        self._pool.wrap_up()
+        while self._pool.busy and time.monotonic() < deadline:
+            wait(self._pool.waitables(), timeout=min(0.2, max(0.0, deadline - time.monotonic())))
+            with self.ledger.transaction():
+                for job, answer in self._pool.answers():
+                    self._dispatcher.take(job, answer, time.time())
+        self.stop_delivery()
+
+    def stop_delivery(self) -> None:
+        """End the delivery processes now."""
+        self._pool.stop()
+        with self.ledger.transaction():
+            self._dispatcher.put_back_all()
+
+    def close(self) -> None:
+        """Let go of everything; what was under way is due again."""
+        self.stop_delivery()
+        self._close_watches()
+        self.ledger.close()
+        self._lock.release()
+        os.close(self._wake_fd)
+
+    def _close_watches(self) -> None:
+        for watched in self._watched:
+            watched.close()
+        self._watched = []
+
+
+def layout_of(config: WatchConfig) -> Layout:
+    """The layout that a watch's settings describe."""
+    constants: Mapping[str, str] = {
+        k: v for k, v in (("experiment", config.experiment), ("run", config.run)) if v is not None
+    }
+    return Layout(
+        config.layout,
+        constants=constants,
+        include=config.include,
+        exclude=config.exclude,
+        live=config.live,
+        routes=[Route(r.match, r.artifact_path, r.kind) for r in config.route],
+    )
+
+
+def _workers(config: Config) -> int:
+    """Workers for ``auto``: a server is waited for, so twice the cores; a local root is limited by the cores."""
+    if config.upload.workers != "auto":
+        return config.upload.workers
+    cores = len(os.sched_getaffinity(0))
+    return max(2, min(8, cores if config.embedded else 2 * cores))

@@ -1,0 +1,311 @@
+"""The look: compare what stands in a folder with what the ledger remembers, and write down what is due.
+
+The one code path of the program. A lost event, an overflow, a crash, a changed rule, a run that moved: each is the
+reason for a look, and none is known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from artifactd.errors import Kind
+from artifactd.layout import Destination, Ignored, Layout
+from artifactd.ledger import FileId, KnownFile, Ledger, State, Wanted
+from artifactd.ledger.ledger import CLASH
+from artifactd.names import encode_text
+from artifactd.paths import join
+from artifactd.runfolder import (
+    MAX_SETTINGS_BYTES,
+    SETTINGS_NAME,
+    RunSettings,
+    RunSettingsError,
+    adopted_run_id,
+    parse_settings,
+)
+from artifactd.watching.inside import NotRegular, open_file
+from artifactd.watching.scan import Listing
+from artifactd.watching.signature import Signature, rest_at
+
+_NO_SIGNATURE = Signature(0, 0, 0, 0)
+_FACTS_KEPT = 10_000
+_TAG_LIMIT = 5000
+"""Characters of a tag value; MLflow cuts silently at 8,000 (older servers at 5,000)."""
+NOTE_TAG = "mlflow.note.content"
+"""The tag that MLflow's UI shows as a run's description."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a watch's runs live and who they belong to.
+
+    Attributes:
+        target: Tracking URI without secrets.
+        host: This host's name, for keys and tags.
+        fleet: The same folder on several hosts is one run.
+    """
+
+    target: str
+    host: str
+    fleet: bool
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What is known of a run folder; `row` once something of it is due."""
+
+    identity: str
+    token: str
+    settings: RunSettings
+    error: str | None
+    seen: Signature | None
+    row: int | None = None
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a look changed: how many rows, and run folders whose every file must be looked at."""
+
+    changed: int = 0
+    look_deep: list[bytes] = field(default_factory=list)
+
+
+class Looker:
+    """Looks at the folders of one watched root.
+
+    Args:
+        ledger: Written to within the caller's transaction.
+        root: The root's number in the ledger.
+        path: Its absolute path.
+        layout: Where files go.
+        settle: Quiet time in seconds.
+        place: The runs' home.
+    """
+
+    def __init__(self, ledger: Ledger, root: int, path: bytes, layout: Layout, settle: float, place: Place) -> None:
+        self._ledger = ledger
+        self._root = root
+        self._path = path
+        self._layout = layout
+        self._settle = settle
+        self._where = place
+        self._facts: dict[bytes, _Facts] = {}
+
+    def apply(self, root_fd: int, listing: Listing, now: float) -> Seen:
+        """Bring the ledger in line with a listing.
+
+        Args:
+            root_fd: The watched root, to read a run folder's artifactd.toml.
+            listing: As seen on disk.
+            now: Unix seconds.
+
+        Returns:
+            What changed.
+        """
+        seen = Seen()
+        if listing.gone:
+            if listing.rel:  # a root that is away is a pause, never a deletion
+                for rel in (listing.rel, *self._ledger.subfolders(self._root, listing.rel)):
+                    self._forget_folder(rel)
+            return seen
+        run_folder = self._layout.run_folder(listing.rel)
+        facts = None
+        if run_folder is not None:
+            facts, moved = self._run_facts(root_fd, run_folder, listing)
+            if moved:
+                seen.look_deep.append(run_folder)
+        rules = self._layout.fingerprint if facts is None else f"{self._layout.fingerprint}:{facts.token}"
+        known_folder = self._ledger.folder(self._root, listing.rel, create=bool(listing.files or listing.others))
+        if known_folder is None:
+            self._note_unreadable(listing, seen)
+            return seen
+        folder, old_rules = known_folder
+        names = None if listing.whole else [*listing.files, *listing.others]
+        known = self._ledger.known_files(folder, names)
+        wanted = self._wanted(folder, listing, facts, known, rules == old_rules, now)
+        self._ledger.want(folder, wanted)
+        if listing.whole:
+            here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})
+            self._ledger.forget(folder, [n for n, k in known.items() if n not in here and k.state is not State.STORED])
+            if rules != old_rules:
+                self._ledger.set_rules(folder, rules)
+        self._note_unreadable(listing, seen)
+        seen.changed += len(wanted)
+        return seen
+
+    def skip(self, rel: bytes) -> bool:
+        """Whether everything below this folder is excluded, so that a scan need not go there."""
+        return self._layout.excluded_folder(rel) is not None
+
+    def forget_name(self, rel: bytes, name: bytes) -> None:
+        """A name that a look at single names did not find."""
+        known = self._ledger.folder(self._root, rel, create=False)
+        if known is not None:
+            self._ledger.forget(known[0], [name])
+
+    def _forget_folder(self, rel: bytes) -> None:
+        known = self._ledger.folder(self._root, rel, create=False)
+        if known is not None:
+            files = self._ledger.known_files(known[0])
+            self._ledger.forget(known[0], [n for n, k in files.items() if k.state is not State.STORED])
+        self._facts.pop(rel, None)
+
+    def _wanted(
+        self,
+        folder: int,
+        listing: Listing,
+        facts: _Facts | None,
+        known: dict[bytes, KnownFile],
+        same_rules: bool,
+        now: float,
+    ) -> list[Wanted]:
+        wanted: list[Wanted] = []
+        taken: dict[int, bytes] = {}
+        for name, signature in listing.files.items():
+            old = known.get(name)
+            same = old is not None and old.signature == signature
+            if same and same_rules and old is not None and old.kind != CLASH:
+                continue
+            row = self._row(folder, listing.rel, name, signature, facts, now, taken)
+            unmoved = same and old is not None and old.dest == row.dest and row.state is State.DUE
+            if unmoved and old is not None and old.state in (State.STORED, State.DUE, State.UPLOADING):
+                continue
+            wanted.append(row)
+        for name in listing.others:
+            if name not in known:
+                wanted.append(Wanted(name, State.IGNORED, _NO_SIGNATURE))
+            elif known[name].state is not State.IGNORED:
+                wanted.append(Wanted(name, State.IGNORED, known[name].signature))
+        return wanted
+
+    def _row(
+        self,
+        folder: int,
+        rel: bytes,
+        name: bytes,
+        signature: Signature,
+        facts: _Facts | None,
+        now: float,
+        taken: dict[int, bytes],
+    ) -> Wanted:
+        """The row that a file shall have, whatever it was before."""
+        placed = self._layout.place(join(rel, name))
+        if isinstance(placed, Ignored) or facts is None:
+            return Wanted(name, State.IGNORED, signature)
+        directory, _, leaf = placed.artifact_path.rpartition("/")
+        dest = _destination(self._where.target, facts.identity, placed.artifact_path)
+        run = self._run_row(placed, facts)
+        due_at = rest_at(signature, self._settle, now)
+        error: tuple[str, str, str] | None = None
+        if facts.error is not None:
+            error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
+        else:
+            holder = taken.get(dest) or self._ledger.holder(dest, FileId(folder, name))
+            if holder is not None:
+                error = (
+                    CLASH,
+                    f"its artifact path {placed.artifact_path} is taken by {os.fsdecode(holder)}",
+                    "Rename one of the two, or change the route that brings both there",
+                )
+            else:
+                taken[dest] = join(join(self._path, rel), name)
+        if error is not None:
+            return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
+        return Wanted(name, State.DUE, signature, run, directory, leaf, dest, due_at)
+
+    def _note_unreadable(self, listing: Listing, seen: Seen) -> None:
+        """What may not be looked at is a failure that is shown, in the folder that holds it."""
+        for name, reason in listing.unreadable.items():
+            parent, entry = (listing.rel, name) if name else (os.path.split(listing.rel))
+            if not entry:
+                continue  # the root itself: the watch says so
+            folder, _ = self._ledger.folder(self._root, parent, create=True) or (0, "")
+            cure = "Give the service's user access to it (group, ACL), or exclude it"
+            self._ledger.want(
+                folder,
+                [
+                    Wanted(
+                        entry,
+                        State.FAILED,
+                        _NO_SIGNATURE,
+                        kind=Kind.PERMANENT,
+                        error=f"it cannot be read: {reason}",
+                        cure=cure,
+                    )
+                ],
+            )
+            seen.changed += 1
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def _run_facts(self, root_fd: int, run_folder: bytes, listing: Listing) -> tuple[_Facts, bool]:
+        """What the run folder says of itself, and whether that moved all its files since the last look."""
+        old = self._facts.get(run_folder)
+        if old is not None:
+            if listing.rel != run_folder or (not listing.whole and SETTINGS_NAME not in listing.files):
+                return old, False
+            if listing.files.get(SETTINGS_NAME) == old.seen:
+                return old, False
+        facts = self._read_facts(root_fd, run_folder)
+        if len(self._facts) >= _FACTS_KEPT:
+            self._facts.clear()
+        self._facts[run_folder] = facts
+        return facts, old is not None and old.token != facts.token
+
+    def _read_facts(self, root_fd: int, run_folder: bytes) -> _Facts:
+        settings, error, seen = RunSettings(), None, None
+        try:
+            fd = open_file(root_fd, join(run_folder, SETTINGS_NAME))
+        except (FileNotFoundError, NotRegular):
+            pass
+        except OSError as exc:
+            error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
+        else:
+            try:
+                seen = Signature.of(os.fstat(fd))
+                settings = parse_settings(os.read(fd, MAX_SETTINGS_BYTES + 1))
+            except RunSettingsError as exc:
+                error = f"the run folder's artifactd.toml is wrong: {exc}"
+            except OSError as exc:
+                error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
+            finally:
+                os.close(fd)
+        adopted = settings.run_id or adopted_run_id(os.path.basename(run_folder))
+        identity = f"run:{adopted}" if adopted else self._key(run_folder)
+        token = hashlib.blake2b(f"{self._where.target}\0{identity}\0{error}".encode(), digest_size=8).hexdigest()
+        return _Facts(identity, token, settings, error, seen)
+
+    def _key(self, run_folder: bytes) -> str:
+        """The run's key: the same for the same folder of one host (or fleet), and plain enough for a search filter."""
+        owner = "fleet" if self._where.fleet else self._where.host
+        return hashlib.sha256(owner.encode() + b"\0" + join(self._path, run_folder)).hexdigest()[:40]
+
+    def _run_row(self, placed: Destination, facts: _Facts) -> int:
+        if facts.row is None:
+            settings = facts.settings
+            path = encode_text(join(self._path, placed.folder), limit=_TAG_LIMIT)
+            tags = {
+                "artifactd.host": self._where.host,
+                "artifactd.path": path,
+                "mlflow.source.name": "artifactd",
+            }
+            tags |= {f"artifactd.{name}": value for name, value in placed.names}
+            tags |= dict(settings.tags)
+            if settings.description is not None:
+                tags[NOTE_TAG] = settings.description
+            told: dict[str, Any] = {"params": dict(settings.params)}
+            name = settings.name or placed.run
+            told["name"] = settings.name
+            facts.row = self._ledger.run_for(
+                self._root, placed.folder, self._where.target, facts.identity, placed.experiment, name
+            )
+            self._ledger.set_run_settings(facts.row, tags, told)
+        return facts.row
+
+
+def _destination(target: str, identity: str, artifact_path: str) -> int:
+    """64 bits that two files share only when they would land on the same artifact (or by a chance of 2^-64)."""
+    text = f"{target}\0{identity}\0{artifact_path}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)

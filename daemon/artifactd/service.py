@@ -1,0 +1,144 @@
+"""The service: starts the engine, turns it, reloads, stops. Knows signals and the service manager, nothing of files.
+
+Crash-only: an error that is not for the engine to handle ends the process; the service manager starts it again, and
+starting is recovering.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from artifactd import __version__, log
+from artifactd.config import Config
+from artifactd.engine import Engine
+from artifactd.errors import ArtifactdError
+from artifactd.secrets import mask
+from artifactd.systemd import Notifier
+from artifactd.text import printable
+
+STOP_WITHIN = 20.0
+"""Seconds that uploads in hand get at a stop; the unit's TimeoutStopSec is a little more."""
+
+_STATUS_EVERY = 2.0
+
+
+class Service:
+    """The long-running process.
+
+    Args:
+        config: The effective configuration.
+        load: Reads the configuration anew, for SIGHUP; raises ``ArtifactdError`` when it is wrong.
+        notifier: The line to the service manager.
+    """
+
+    def __init__(self, config: Config, load: Callable[[], Config], notifier: Notifier | None = None) -> None:
+        self._config = config
+        self._load = load
+        self._notifier = notifier or Notifier()
+        self._stop = False
+        self._reload = False
+        self._log = log.get()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT.
+
+        Raises:
+            ArtifactdError: The service cannot start.
+        """
+        engine = Engine(self._config, "artifactd run")
+        handlers = {
+            signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGHUP: self._on_reload
+        }  # fmt: skip
+        old = {number: signal.signal(number, self._waking(engine, handler)) for number, handler in handlers.items()}
+        try:
+            self._announce()
+            self._loop(engine)
+            self._notifier.stopping()
+            self._log.info("stopping", uploads_in_hand=engine.busy)
+            engine.drain(time.monotonic() + STOP_WITHIN)
+            waiting, failed = engine.ledger.backlog()
+            self._log.info("stopped", still_due=waiting, failed=failed)
+        finally:
+            engine.close()
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _loop(self, engine: Engine) -> None:
+        interval = self._notifier.watchdog_interval
+        ready = False
+        next_ping = next_status = 0.0
+        while not self._stop:
+            if self._reload:
+                self._reload = False
+                self._take_config(engine)
+            engine.turn()
+            now = time.monotonic()
+            if not ready and all(w.begun for w in engine.watched):
+                ready = True
+                self._notifier.ready()
+            if interval is not None and now >= next_ping:
+                # Sent by the loop that does the work, so that a stuck loop is a missing ping.
+                self._notifier.watchdog()
+                next_ping = now + interval / 2
+            if now >= next_status:
+                self._notifier.status(status_line(engine))
+                next_status = now + _STATUS_EVERY
+
+    def _take_config(self, engine: Engine) -> None:
+        self._notifier.reloading()
+        try:
+            config = self._load()
+            if config.state_dir != self._config.state_dir:
+                raise ArtifactdError("state_dir cannot change while the service runs", "Restart the service for that")
+        except ArtifactdError as exc:
+            self._log.error("the new configuration is wrong, the old one stays", reason=exc.problem, next_step=exc.cure)
+        else:
+            engine.drain(time.monotonic() + STOP_WITHIN)
+            engine.use(config)
+            self._config = config
+            log.configure(config.log.format, config.log.level)
+            self._announce("reloaded")
+        self._notifier.ready()
+
+    def _announce(self, event: str = "started") -> None:
+        config = self._config
+        self._log.info(
+            event, version=__version__, config=config.source, state_dir=str(config.state_dir),
+            target=mask(config.tracking_uri),
+        )  # fmt: skip
+        for watch in config.watch:
+            self._log.info(
+                "watching",
+                path=printable(str(watch.path).encode("utf-8", "surrogateescape")),
+                layout=watch.layout,
+            )
+        for notice in config.notices():
+            self._log.warning("not in this version", notice=notice)
+
+    def _waking(self, engine: Engine, handler: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            handler()
+            engine.wake()
+
+        return handle
+
+    def _on_stop(self) -> None:
+        self._stop = True
+
+    def _on_reload(self) -> None:
+        self._reload = True
+
+
+def status_line(engine: Engine) -> str:
+    """One line for ``systemctl status``: what waits, what failed, what is held back."""
+    waiting, failed = engine.ledger.backlog()
+    parts = [f"{waiting} waiting" if waiting else "all stored" if engine.scanned else "first scan under way"]
+    if engine.busy:
+        parts.append(f"{engine.busy} uploads")
+    if failed:
+        parts.append(f"{failed} failed")
+    parts += [f"{b.kind}: {b.error}" for b in engine.ledger.blockages().values()]
+    return ", ".join(parts)

@@ -1,0 +1,267 @@
+"""One watched root: its events, its scan, its health. Holds the open root and survives its going and coming."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from artifactd import log
+from artifactd.config import WatchConfig
+from artifactd.ledger import Ledger
+from artifactd.look import Looker, Seen
+from artifactd.paths import within
+from artifactd.text import printable
+from artifactd.watching.events import EventWatch, WatchError
+from artifactd.watching.hints import Hints
+from artifactd.watching.inside import open_root
+from artifactd.watching.mounts import distrust, leases_work, mount_of
+from artifactd.watching.scan import Listing, look, walk
+
+RETRY_ROOT = 5.0
+"""Seconds between looks for a root that is away, and between tries to watch one that cannot be watched."""
+
+
+class Watched:
+    """A root and all that concerns it alone.
+
+    Args:
+        ident: The root's number in the ledger.
+        config: Its settings.
+        looker: Compares its folders with the ledger.
+        ledger: For the word on its health.
+        wake: Ends the service loop's wait.
+        start: Relative folder to which all looking is confined; ``b""`` for the whole root.
+        events: False never watches for events (a single pass).
+    """
+
+    def __init__(
+        self,
+        ident: int,
+        config: WatchConfig,
+        looker: Looker,
+        ledger: Ledger,
+        wake: Callable[[], None],
+        *,
+        start: bytes = b"",
+        events: bool = True,
+    ) -> None:
+        self.ident = ident
+        self.config = config
+        self.path = os.fsencode(config.path)
+        self.scanned = 0
+        self._looker = looker
+        self._ledger = ledger
+        self._start = start
+        self._want_events = events and config.mode != "scan"
+        self._hints = Hints(wake)
+        self._wake = wake
+        self._fd: int | None = None
+        self._identity: tuple[int, int] | None = None
+        self._events: EventWatch | None = None
+        self._starter: threading.Thread | None = None
+        self._degraded: str | None = None
+        self._walk: Iterator[Listing] | None = None
+        self._next_scan = 0.0
+        self._next_check = 0.0
+        self._next_events = 0.0
+        self._log = log.get().bind(watch=printable(self.path))
+
+    @property
+    def leases(self) -> bool:
+        """Whether the lease probe means something on the root's filesystem."""
+        return leases_work(mount_of(self.path).fstype)
+
+    @property
+    def scanning(self) -> bool:
+        """Whether a full scan is under way or due."""
+        return (
+            self._fd is not None
+            and self._starter is None
+            and (self._walk is not None or self._next_scan <= time.monotonic())
+        )
+
+    @property
+    def away(self) -> bool:
+        """Whether the root is not there, or cannot be opened."""
+        return self._fd is None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the first full scan is under way, or cannot be before the root comes."""
+        return bool(self.scanned) or self._walk is not None or self.away
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop_events()
+        self._walk = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    # -- health --------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See to the root and its events; does something every few seconds only."""
+        now = time.monotonic()
+        if self._starter is not None and not self._starter.is_alive():
+            self._starter = None
+            self._wake()
+        if now < self._next_check:
+            return
+        self._next_check = now + 1.0
+        here = _identity(self.path)
+        if here is None or here != self._identity:
+            self._reopen(here)
+        if self._fd is None:
+            self._next_check = now + RETRY_ROOT
+        elif self._want_events and self._starter is None:
+            self._see_to_events(now)
+        self._describe()
+
+    def _reopen(self, here: tuple[int, int] | None) -> None:
+        """The root went, came or was replaced: a pause and a scan, never a deletion."""
+        if self._identity is not None:
+            self._log.warning(
+                "the watched folder is away or was replaced",
+                next_step="Nothing is forgotten; it is looked for",
+            )
+        self._stop_events()
+        self._walk, self._identity = None, None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        if here is None:
+            return
+        try:
+            self._fd = open_root(self.path)
+        except OSError as exc:
+            self._degraded = f"it cannot be opened: {exc.strerror}"
+            return
+        self._identity, self._next_scan, self._next_events = here, 0.0, 0.0
+        self._degraded = None
+
+    def _see_to_events(self, now: float) -> None:
+        trouble = self._events.trouble() if self._events is not None else None
+        if trouble is not None:
+            self._log.warning("events were lost", reason=trouble, next_step="The folder is scanned and watched anew")
+            self._stop_events()
+            self._next_scan = 0.0
+        if self._events is not None or now < self._next_events:
+            return
+        reason = distrust(mount_of(self.path).fstype) if self.config.mode == "auto" else None
+        if reason is not None:
+            self._degrade(f"scan only: {reason}")
+            self._next_events = now + 60
+            return
+        # Watching a big tree takes seconds; the loop goes on meanwhile, and the scan starts when the watch stands.
+        self._starter = threading.Thread(target=self._start_events, name="watch-start", daemon=True)
+        self._starter.start()
+
+    def _start_events(self) -> None:
+        events = EventWatch(os.fsdecode(self.path), self._hints)
+        try:
+            events.start()
+        except WatchError as exc:
+            self._degrade(f"scan only: {exc}")
+            self._next_events = time.monotonic() + self.config.scan_interval
+        else:
+            self._events, self._degraded = events, None
+            self._next_scan = 0.0  # what changed before the watch stood
+        self._wake()
+
+    def _degrade(self, reason: str) -> None:
+        if self._degraded != reason:
+            self._degraded = reason
+            self._log.warning("the watch is degraded", reason=reason, scan_interval=self.config.scan_interval)
+
+    def _stop_events(self) -> None:
+        if self._starter is not None:
+            self._starter.join(timeout=30)
+            self._starter = None
+        if self._events is not None:
+            self._events.stop()
+            self._events = None
+
+    def _describe(self) -> None:
+        if self._fd is None:
+            mode, healthy, detail = (
+                "waiting",
+                False,
+                self._degraded or "the folder is not there; it is looked for",
+            )
+        elif self._events is not None:
+            overflows = self._events.overflows
+            mode, healthy, detail = (
+                "events",
+                True,
+                f"{overflows} overflows mended by scans" if overflows else "",
+            )
+        elif self._starter is not None:
+            mode, healthy, detail = "starting", True, "the watch is being set up"
+        else:
+            mode, healthy, detail = "scan", self._degraded is None, self._degraded or ""
+        self._ledger.describe_root(self.ident, mode, healthy=healthy, detail=detail)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def look_at_hints(self, now: float) -> int:
+        """Look where events said so. Returns how many rows changed."""
+        if self._fd is None:
+            return 0
+        changed = 0
+        for hint in self._hints.take():
+            if not self._inside(hint.rel):
+                continue
+            if hint.deep:
+                for listing in self._walk_from(self._fd, hint.rel):
+                    changed += self._apply(self._fd, listing, now).changed
+                continue
+            listing = look(self._fd, hint.rel, hint.names)
+            changed += self._apply(self._fd, listing, now).changed
+            if not listing.gone and b"" not in listing.unreadable:
+                found = listing.files.keys() | listing.others.keys() | listing.unreadable.keys()
+                for name in (hint.names or frozenset()) - found:
+                    self._looker.forget_name(hint.rel, name)
+        return changed
+
+    def scan_some(self, seconds: float, now: float) -> int:
+        """Go on with the full scan for a slice of time. Returns how many rows changed."""
+        if self._fd is None:
+            return 0
+        if self._walk is None:
+            if not self.scanning:
+                return 0
+            self._walk = self._walk_from(self._fd, self._start)
+        changed, end = 0, time.monotonic() + seconds
+        for listing in self._walk:
+            changed += self._apply(self._fd, listing, now).changed
+            if time.monotonic() > end:
+                return changed
+        self._walk = None
+        self.scanned += 1
+        self._next_scan = time.monotonic() + self.config.scan_interval
+        return changed
+
+    def _walk_from(self, fd: int, rel: bytes) -> Iterator[Listing]:
+        return walk(fd, rel, skip=self._looker.skip)
+
+    def _apply(self, fd: int, listing: Listing, now: float) -> Seen:
+        if listing.gone and not listing.rel:
+            return Seen()
+        seen = self._looker.apply(fd, listing, now)
+        for rel in seen.look_deep:
+            self._hints.folder(rel, deep=True)
+        return seen
+
+    def _inside(self, rel: bytes) -> bool:
+        return within(rel, self._start)
+
+
+def _identity(path: bytes) -> tuple[int, int] | None:
+    try:
+        st = os.stat(path)
+    except OSError:
+        return None
+    return (st.st_dev, st.st_ino)

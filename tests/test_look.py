@@ -1,0 +1,298 @@
+"""Looks at real folders, against a real ledger: what they make due, and what they leave alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from artifactd.layout import Layout, Route
+from artifactd.ledger import DueFile, Ledger, Run, State
+from artifactd.ledger.ledger import CLASH
+from artifactd.look import NOTE_TAG, Looker, Place
+from artifactd.watching.inside import open_root
+from artifactd.watching.scan import look, walk
+
+SETTLE = 5.0
+
+
+class Desk:
+    """A drop folder, its ledger, and looks at it."""
+
+    def __init__(self, base: Path) -> None:
+        self.drop = base / "drop"
+        self.drop.mkdir()
+        self.ledger = Ledger(base)
+        self.root = self.ledger.use_roots([os.fsencode(self.drop)])[os.fsencode(self.drop)]
+        self.fd = open_root(os.fsencode(self.drop))
+        self.rules()
+
+    def rules(
+        self, *, exclude: Sequence[str] = (), routes: Sequence[Route] = (), template: str = "{experiment}/{run}",
+        host: str = "h1", target: str = "http://m", fleet: bool = False, **constants: str,
+    ) -> None:  # fmt: skip
+        layout = Layout(template, constants=constants, include=["**"], exclude=exclude, live=[], routes=routes)
+        self.looker = Looker(self.ledger, self.root, os.fsencode(self.drop), layout, SETTLE, Place(target, host, fleet))
+
+    def write(self, rel: str, content: str = "x") -> Path:
+        path = self.drop / rel
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def scan(self, now: float | None = None) -> int:
+        changed = 0
+        with self.ledger.transaction():
+            for listing in walk(self.fd):
+                changed += self.looker.apply(self.fd, listing, now or time.time()).changed
+        return changed
+
+    def look(self, rel: bytes) -> None:
+        self.looker.apply(self.fd, look(self.fd, rel), time.time())
+
+    def due(self) -> dict[str, DueFile]:
+        """What would be handed out when everything has come to rest; handed back at once."""
+        later = time.time() + 100
+        files = [f for run, _ in self.ledger.runs_with_due() for f in self.ledger.claim(run, later, 1000, 10**9)]
+        for f in files:
+            self.ledger.put_back(f.id)
+        return {os.fsdecode(f.rel): f for f in files}
+
+    def deliver(self) -> None:
+        later = time.time() + 100
+        for run, _ in self.ledger.runs_with_due():
+            for f in self.ledger.claim(run, later, 1000, 10**9):
+                self.ledger.delivered(f, b"d" * 32, now=0, sent=True, due_again=0)
+
+    def states(self, rel: bytes = b"e/r") -> dict[bytes, State]:
+        folder, _ = self.ledger.folder(self.root, rel, create=True) or (0, "")
+        return {name: known.state for name, known in self.ledger.known_files(folder).items()}
+
+    def runs(self) -> list[Run]:
+        return [self.ledger.run(run) for run, _ in self.ledger.runs_with_due()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    os.close(made.fd)
+    made.ledger.close()
+
+
+def test_new_files_are_due_when_they_will_be_at_rest(desk: Desk) -> None:
+    path = desk.write("e/r/models/m.pkl")
+    desk.scan()
+    file = desk.due()["e/r/models/m.pkl"]
+    assert (file.dir, file.leaf) == ("models", "m.pkl")
+    assert file.due_at == pytest.approx(path.stat().st_ctime + SETTLE, abs=0.01)
+
+
+def test_a_second_look_at_the_same_finds_nothing(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.write("stray")
+    os.mkfifo(desk.drop / "e" / "r" / "pipe")
+    assert desk.scan() == 3
+    assert desk.scan() == 0
+    desk.deliver()
+    assert desk.scan() == 0
+
+
+def test_a_touched_and_a_changed_file_are_due_again_with_their_receipt(desk: Desk) -> None:
+    path = desk.write("e/r/a")
+    desk.scan()
+    desk.deliver()
+    os.utime(path)
+    assert desk.scan() == 1
+    assert desk.due()["e/r/a"].digest == b"d" * 32
+
+
+def test_a_rewrite_of_the_same_size_with_its_old_mtime_is_seen(desk: Desk) -> None:
+    path = desk.write("e/r/a", "aaaa")
+    desk.scan()
+    desk.deliver()
+    before = path.stat()
+    path.write_text("bbbb")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    desk.scan()
+    assert list(desk.due()) == ["e/r/a"]
+
+
+def test_a_vanished_file_that_was_never_sent_is_forgotten_and_a_sent_one_is_remembered(desk: Desk) -> None:
+    desk.write("e/r/sent")
+    desk.scan()
+    desk.deliver()
+    desk.write("e/r/new")
+    desk.scan()
+    (desk.drop / "e/r/sent").unlink()
+    (desk.drop / "e/r/new").unlink()
+    desk.scan()
+    assert desk.states() == {b"sent": State.STORED}
+    assert desk.due() == {}
+
+
+def test_a_vanished_folder_takes_what_was_due_below_it(desk: Desk) -> None:
+    path = desk.write("e/r/deep/er/a")
+    desk.scan()
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.parent.rmdir()
+    desk.look(b"e/r/deep")
+    assert desk.due() == {}
+
+
+def test_a_changed_rule_is_a_reason_to_look_again(desk: Desk) -> None:
+    desk.write("e/r/a.csv")
+    desk.write("e/r/b.txt")
+    desk.scan()
+    desk.deliver()
+    desk.rules(exclude=["*.txt"], routes=[Route("*.csv", "tables", "artifact")])
+    desk.scan()
+    assert desk.states() == {b"a.csv": State.DUE, b"b.txt": State.IGNORED}
+    file = desk.due()["e/r/a.csv"]
+    assert (file.dir, file.digest) == ("tables", None), "nothing is stored there yet"
+    desk.deliver()
+    assert desk.scan() == 0
+
+
+def test_another_target_is_another_store(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.scan()
+    desk.deliver()
+    desk.rules(target="http://other")
+    desk.scan()
+    assert list(desk.due()) == ["e/r/a"]
+
+
+def test_two_files_for_one_destination_are_a_failure_with_a_reason_and_never_an_overwrite(desk: Desk) -> None:
+    desk.rules(routes=[Route("*.png", "plots", "artifact")])
+    desk.write("e/r/a/x.png")
+    desk.write("e/r/b/x.png")
+    desk.write("e/r/plots/y.png")
+    desk.scan()
+    assert sorted(desk.due()) == ["e/r/a/x.png", "e/r/plots/y.png"]
+    folder, _ = desk.ledger.folder(desk.root, b"e/r/b", create=False) or (0, "")
+    assert desk.ledger.known_files(folder)[b"x.png"].kind == CLASH
+    desk.deliver()
+    desk.scan()
+    assert desk.states(b"e/r/b") == {b"x.png": State.FAILED}, "what is stored is not overwritten later either"
+    (desk.drop / "e/r/b/x.png").rename(desk.drop / "e/r/b/z.png")
+    desk.scan()
+    assert list(desk.due()) == ["e/r/b/z.png"]
+
+
+def test_a_clash_ends_when_the_other_gives_way(desk: Desk) -> None:
+    desk.rules(routes=[Route("*.png", "plots", "artifact")])
+    desk.write("e/r/a/x.png")
+    desk.write("e/r/b/x.png")
+    desk.scan()
+    (desk.drop / "e/r/a/x.png").unlink()
+    desk.scan()
+    assert list(desk.due()) == ["e/r/b/x.png"]
+
+
+def test_folder_identity_is_stable_and_differs_by_folder_host_and_target(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.write("e/r2/a")
+    desk.scan()
+    first, second = (r.identity for r in desk.runs())
+    assert first != second
+    desk.rules()
+    desk.write("e/r/b")
+    desk.scan()
+    assert [r.identity for r in desk.runs()] == [first, second]
+    desk.rules(host="h2")
+    desk.scan()
+    assert not {r.identity for r in desk.runs()} & {first, second}
+
+
+def test_a_fleet_shares_the_identity_whatever_the_host(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.rules(fleet=True, host="h1")
+    desk.scan()
+    (first,) = (r.identity for r in desk.runs())
+    desk.rules(fleet=True, host="h2")
+    desk.scan()
+    assert [r.identity for r in desk.runs()] == [first]
+
+
+def test_names_beyond_experiment_and_run_become_tags(desk: Desk) -> None:
+    desk.rules(template="{user}/{experiment}/{run}")
+    desk.write("ana/vision/r1/a")
+    desk.scan()
+    (run,) = desk.runs()
+    assert (run.experiment, run.name, run.tags["artifactd.user"]) == ("vision", "r1", "ana")
+    assert run.tags["artifactd.path"] == str(desk.drop / "ana/vision/r1")
+
+
+RUN_ID = "0123456789abcdef" * 2
+
+
+def test_settings_of_the_run_folder(desk: Desk) -> None:
+    desk.write("e/r/artifactd.toml", 'name = "n"\ndescription = "d"\n[tags]\nteam = "x"\n[params]\nlr = 1\n')
+    desk.write("e/r/sub/a")
+    desk.look(b"e/r/sub")  # the deeper folder first: the settings are read all the same
+    (run,) = desk.runs()
+    assert (run.name, run.tags[NOTE_TAG], run.tags["team"], run.settings["params"]) == ("n", "d", "x", {"lr": "1"})
+
+
+def test_a_run_that_is_adopted_later_takes_all_files_along(desk: Desk) -> None:
+    desk.write("e/r/sub/a")
+    desk.scan()
+    desk.deliver()
+    desk.write("e/r/artifactd.toml", f'run_id = "{RUN_ID}"\n')
+    with desk.ledger.transaction():
+        seen = desk.looker.apply(desk.fd, look(desk.fd, b"e/r"), time.time())
+    assert seen.look_deep == [b"e/r"]
+    desk.scan()
+    assert sorted(desk.due()) == ["e/r/artifactd.toml", "e/r/sub/a"]
+    assert {r.identity for r in desk.runs()} == {f"run:{RUN_ID}"}
+
+
+def test_a_folder_named_by_a_run_id_is_that_run(desk: Desk) -> None:
+    desk.write(f"e/{RUN_ID}/a")
+    desk.scan()
+    assert [r.identity for r in desk.runs()] == [f"run:{RUN_ID}"]
+
+
+def test_wrong_settings_hold_the_folder_back_until_mended(desk: Desk) -> None:
+    desk.write("e/r/artifactd.toml", 'nmae = "typo"\n')
+    desk.write("e/r/sub/a")
+    desk.scan()
+    assert desk.due() == {}
+    assert desk.states(b"e/r/sub") == {b"a": State.FAILED}
+    desk.write("e/r/artifactd.toml", 'name = "right"\n')
+    with desk.ledger.transaction():
+        assert desk.looker.apply(desk.fd, look(desk.fd, b"e/r"), time.time()).look_deep == [b"e/r"]
+    desk.scan()
+    assert sorted(desk.due()) == ["e/r/artifactd.toml", "e/r/sub/a"]
+
+
+def test_links_and_pipes_become_ignored_and_a_file_in_their_place_is_due(desk: Desk) -> None:
+    desk.write("e/r/a")
+    link = desk.drop / "e/r/link"
+    link.symlink_to("/etc/hostname")
+    desk.scan()
+    assert desk.states() == {b"a": State.DUE, b"link": State.IGNORED}
+    link.unlink()
+    link.write_text("now a file")
+    desk.scan()
+    assert desk.states()[b"link"] is State.DUE
+    link.unlink()
+    link.symlink_to("/etc/hostname")
+    desk.scan()
+    assert desk.states()[b"link"] is State.IGNORED
+
+
+def test_a_single_name_look_forgets_only_what_it_was_asked_for(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.write("e/r/b")
+    desk.scan()
+    (desk.drop / "e/r/a").unlink()
+    (desk.drop / "e/r/b").unlink()
+    desk.looker.apply(desk.fd, look(desk.fd, b"e/r", {b"a"}), time.time())
+    desk.looker.forget_name(b"e/r", b"a")
+    assert list(desk.due()) == ["e/r/b"]
