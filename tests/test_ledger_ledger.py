@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import DueFile, FileId, Ledger, State, Wanted
-from artifactd.ledger.ledger import CLASH
+from artifactd.ledger import Blockage, DueFile, FileId, Ledger, State, Wanted
+from artifactd.ledger.looks import CLASH
 from artifactd.watching.signature import Signature
 
 A = Signature(10, 1, 1, 100)
@@ -242,3 +243,49 @@ def test_a_transaction_that_fails_leaves_nothing(drop: Tree) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert drop.ledger.known_files(drop.folder) == {}
+
+
+def test_what_belongs_to_a_root_that_is_no_longer_watched_waits_unseen(drop: Tree) -> None:
+    drop.want(b"a")
+    drop.ledger.use_roots([b"/elsewhere"])
+    assert drop.ledger.runs_with_due() == []
+    assert drop.ledger.waiting() == (0, 0)
+    assert drop.ledger.backlog() == (0, 0)
+    drop.ledger.use_roots([b"/drop"])
+    assert drop.ledger.waiting() == (1, 10)
+    assert drop.ledger.runs_with_due() == [(drop.run, 5.0)]
+
+
+def test_another_target_forgets_what_held_the_old_one_back(drop: Tree) -> None:
+    drop.ledger.block_target("http://old", Blockage("transient", "down", "", 1, 9.0))
+    drop.ledger.keep_target("http://new")
+    assert drop.ledger.blockages() == {}
+
+
+def test_no_turn_of_the_loop_reads_all_files(drop: Tree) -> None:
+    """What is asked at every turn must not grow with the number of files that are stored."""
+    asked: list[str] = []
+    con = drop.ledger._con
+    drop.want(b"a")
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    con.set_trace_callback(asked.append)
+    drop.ledger.recover()
+    drop.ledger.runs_with_due()
+    (file,) = drop.claim()
+    drop.ledger.waiting()
+    drop.ledger.backlog()
+    drop.ledger.only_restless()
+    drop.ledger.runs_to_end(MARKERS)
+    drop.ledger.runs_to_update()
+    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.fail_run_files(drop.run, GONE_RUN)
+    drop.ledger.holder(1, file.id)
+    con.set_trace_callback(None)
+    whole = {
+        sql: step
+        for sql in asked
+        if sql.startswith(("SELECT", "UPDATE", "WITH"))
+        for *_, step in con.execute(f"EXPLAIN QUERY PLAN {sql}")
+        if re.fullmatch(r"SCAN (files|f|o)", step)
+    }
+    assert whole == {}

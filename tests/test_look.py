@@ -11,7 +11,7 @@ import pytest
 
 from artifactd.layout import Layout, Route
 from artifactd.ledger import DueFile, Ledger, Run, State
-from artifactd.ledger.ledger import CLASH
+from artifactd.ledger.looks import CLASH
 from artifactd.look import NOTE_TAG, Looker, Place
 from artifactd.watching.inside import open_root
 from artifactd.watching.scan import look, walk

@@ -84,6 +84,7 @@ class Engine:
         self.target = Target(config.tracking_uri, embedded)
         self.target_name = mask(config.tracking_uri)
         self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,))
+        self.ledger.keep_target(self.target_name)
         roots = self.ledger.use_roots(os.fsencode(w.path) for w in config.watch)
         self._watched = [self._watch(roots[os.fsencode(w.path)], w) for w in config.watch]
         self._dispatcher = Dispatcher(

@@ -14,7 +14,7 @@ from typing import Any
 from artifactd.errors import Kind
 from artifactd.layout import Destination, Ignored, Layout
 from artifactd.ledger import FileId, KnownFile, Ledger, State, Wanted
-from artifactd.ledger.ledger import CLASH
+from artifactd.ledger.looks import CLASH
 from artifactd.names import encode_text
 from artifactd.paths import join
 from artifactd.runfolder import (

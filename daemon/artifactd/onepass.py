@@ -38,6 +38,7 @@ class Result:
         failed: Files that failed and need a person.
         left: Files that are still due, with what they wait for.
         blockage: Why the target took nothing more, if it did not.
+        away: Watched folders that are not there, or could not be opened.
         seconds: How long it took.
     """
 
@@ -45,15 +46,16 @@ class Result:
     failed: list[FileView] = field(default_factory=list)
     left: list[FileView] = field(default_factory=list)
     blockage: Blockage | None = None
+    away: list[bytes] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
         """The contract: 0 all stored, 75 all that is left waits for a server that can't be reached, 3 otherwise."""
-        if not self.failed and not self.left:
+        if not self.failed and not self.left and not self.away:
             return 0
         unreachable = self.blockage is not None and self.blockage.kind == Kind.TRANSIENT
-        return 75 if unreachable and not self.failed else 3
+        return 75 if unreachable and self.left and not self.failed and not self.away else 3
 
 
 def run_pass(
@@ -91,6 +93,7 @@ def run_pass(
         _turn_until_done(engine, progress, begun, deadline, show)
         engine.drain(time.monotonic() + (1.0 if deadline is not None else 5.0))
         blockage = next(iter(engine.ledger.blockages().values()), None)
+        away = [w.path for w in engine.watched if w.away]
     finally:
         engine.close()
     report = Report(config.state_dir)
@@ -99,7 +102,7 @@ def run_pass(
     left = report.files(below=below, states=(State.DUE, State.UPLOADING))
     report.close()
     show(progress)
-    return Result(progress, failed, left, blockage, time.monotonic() - begun)
+    return Result(progress, failed, left, blockage, away, time.monotonic() - begun)
 
 
 def _turn_until_done(

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import psutil
 
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
-from artifactd.errors import Failure, Kind, Scope
+from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
 from artifactd.tracking.environment import REQUEST_TIMEOUT, SPOOL_RATE
 
@@ -202,7 +202,9 @@ class Pool:
         if not word:
             code = self._nursery.process.wait()
             self.stop()
-            raise NurseryError(f"the delivery process did not start (exit code {code})")
+            raise NurseryError(
+                f"the delivery process did not start (exit code {code})", "Its last words are above this line"
+            )
         self._nursery.control.settimeout(10)
         self._nursery.ready = True
 
@@ -230,7 +232,7 @@ class Pool:
         os.close(worker.pidfd)
 
 
-class NurseryError(RuntimeError):
+class NurseryError(ArtifactdError):
     """The process that bears workers cannot be had; the service ends and is started again."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from artifactd.errors import Kind
 from artifactd.ledger import schema
-from artifactd.ledger.ledger import CLASH
+from artifactd.ledger.looks import CLASH
 from artifactd.ledger.rows import Blockage, FileId, FileView, State, Totals, WatchView
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature
@@ -231,22 +231,28 @@ class Report:
             self._con.execute("UPDATE targets SET next_try = 0")
         return Retried(due, unmended)
 
-    def lost(self, file: FileView, error: str, cure: str) -> bool:
-        """The store does not hold what was stored there: the file is failed, its receipt void, and ``retry`` sends it.
+    def lost(self, file: FileView, error: str, cure: str, *, on_disk: bool) -> bool:
+        """The store does not hold what was stored there.
+
+        A file that is still on disk is failed and its receipt void, so that ``retry`` sends it. One that is gone keeps
+        its receipt, so that the loss is found again; if it comes back, it is sent whatever its content.
 
         Args:
             file: As it was when the store was asked.
             error: What the store holds instead, for people.
             cure: What to do.
+            on_disk: Whether the file is still there.
 
         Returns:
             False when the file was delivered anew, or is due, since `file` was read: then nothing is changed.
         """
+        change, values = "doubt = 1", list[object]()
+        if on_disk:
+            change = "state = ?, kind = ?, error = ?, cure = ?, digest = NULL, stored_size = NULL, stored_at = NULL"
+            values = [State.FAILED, Kind.PERMANENT, error, cure]
         changed = self._con.execute(
-            "UPDATE files SET state = ?, kind = ?, error = ?, cure = ?, digest = NULL, stored_size = NULL,"
-            " stored_at = NULL WHERE folder = ? AND name = ? AND state = ? AND digest IS ? AND stored_at IS ?",
-            (State.FAILED, Kind.PERMANENT, error, cure, file.id.folder, file.id.name, State.STORED)
-            + (file.digest, file.stored_at),
+            f"UPDATE files SET {change} WHERE folder = ? AND name = ? AND state = ? AND digest IS ? AND stored_at IS ?",
+            (*values, file.id.folder, file.id.name, State.STORED, file.digest, file.stored_at),
         )
         return changed.rowcount == 1
 

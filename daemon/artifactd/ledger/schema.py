@@ -91,7 +91,8 @@ CREATE TABLE files (
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX due ON files (run, due_at) WHERE state = 0;
-CREATE INDEX unsettled ON files (state, run) WHERE state IN (1, 3);
+CREATE INDEX uploading ON files (run) WHERE state = 1;
+CREATE INDEX failed ON files (run) WHERE state = 3;
 CREATE INDEX destinations ON files (dest) WHERE dest IS NOT NULL;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """

@@ -1,0 +1,43 @@
+"""The open ledger file and its transactions, on which the other parts of the room stand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from artifactd.ledger import schema
+
+
+class Base:
+    """An open ledger; use from one thread.
+
+    Raises:
+        LedgerError: From the constructor, when the file cannot be used.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / schema.FILE_NAME
+        self._con = schema.connect(self.path, create=True)
+
+    def close(self) -> None:
+        """Close the file; SQLite folds the write-ahead log into it."""
+        self._con.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Group writes into one durable step; nested use joins the outer one."""
+        if self._con.in_transaction:
+            yield
+            return
+        self._con.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._con.execute("ROLLBACK")
+            raise
+        self._con.execute("COMMIT")
+
+    def changed_outside(self) -> int:
+        """A number that moves when another process (``artifactd retry``) wrote into the ledger."""
+        return int(self._con.execute("PRAGMA data_version").fetchone()[0])

@@ -1,0 +1,188 @@
+"""What is due, who has it in hand, and what became of it."""
+
+from __future__ import annotations
+
+from artifactd.errors import Failure, Kind
+from artifactd.ledger.looks import Looks
+from artifactd.ledger.rows import DueFile, FileId, State
+from artifactd.paths import join
+from artifactd.watching.signature import Signature
+
+
+class Deliveries(Looks):
+    """The side of the ledger that faces the workers."""
+
+    def recover(self) -> int:
+        """What was being uploaded when the last service ended is due again. Returns how many.
+
+        What the store holds of it is in doubt: the old content, the new, or a part.
+        """
+        return self._con.execute(
+            f"UPDATE files SET state = ?, doubt = 1 WHERE state = {State.UPLOADING:d}", (State.DUE,)
+        ).rowcount
+
+    def runs_with_due(self) -> list[tuple[int, float]]:
+        """Runs of the active roots that have files due, each with its earliest time (unix seconds)."""
+        # Steps from run to run over the index instead of reading all of its entries.
+        rows = self._con.execute(
+            "WITH RECURSIVE step(run) AS (SELECT min(run) FROM files WHERE state = 0"
+            " UNION ALL SELECT (SELECT min(run) FROM files WHERE state = 0 AND run > step.run) FROM step"
+            " WHERE step.run IS NOT NULL)"
+            " SELECT r.id, (SELECT min(due_at) FROM files WHERE state = 0 AND run = r.id) FROM step"
+            " JOIN runs r ON r.id = step.run JOIN roots ON roots.id = r.root AND roots.active"
+        )
+        return [(int(run), float(due_at)) for run, due_at in rows]
+
+    def claim(self, run: int, now: float, limit: int, max_bytes: int) -> list[DueFile]:
+        """Take up to `limit` files of this run that are at rest, at most about `max_bytes`, and mark them uploading."""
+        rows = self._con.execute(
+            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
+            " CASE WHEN f.doubt THEN NULL ELSE f.digest END,"
+            " f.attempts, f.due_at FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder"
+            " JOIN places p ON p.id = f.place"
+            " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
+            (run, now, limit),
+        ).fetchall()
+        batch: list[DueFile] = []
+        total = 0
+        for (
+            folder,
+            name,
+            rel,
+            size,
+            mtime,
+            ctime,
+            inode,
+            directory,
+            leaf,
+            dest,
+            digest,
+            attempts,
+            due_at,
+        ) in rows:
+            # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
+            if batch and (attempts or batch[0].attempts or total + size > max_bytes):
+                break
+            total += size
+            batch.append(
+                DueFile(
+                    FileId(folder, bytes(name)), join(bytes(rel), bytes(name)), Signature(size, mtime, ctime, inode),
+                    directory, leaf, dest, digest, attempts, due_at,
+                )
+            )  # fmt: skip
+        self._con.executemany(
+            "UPDATE files SET state = ? WHERE folder = ? AND name = ?",
+            [(State.UPLOADING, f.id.folder, f.id.name) for f in batch],
+        )
+        return batch
+
+    def put_back(self, file: FileId) -> None:
+        """A claimed file that was not tried is due as before."""
+        self._con.execute(
+            "UPDATE files SET state = ? WHERE folder = ? AND name = ? AND state = ?",
+            (State.DUE, file.folder, file.name, State.UPLOADING),
+        )
+
+    def delivered(self, file: DueFile, digest: bytes, *, now: float, sent: bool, due_again: float) -> bool:
+        """The receipt: the store holds this content at this destination.
+
+        If a look saw the file change, or its destination move, while it was under way, it is due again.
+
+        Args:
+            file: As claimed.
+            digest: SHA-256 of the stored content.
+            now: Unix seconds, for the receipt.
+            sent: False when the store had this content already: the receipt then stays as it was.
+            due_again: When to look again at what changed meanwhile (unix seconds).
+
+        Returns:
+            Whether this content is new there: False for a repeat.
+        """
+        row = self._con.execute(
+            "SELECT size, mtime_ns, ctime_ns, inode, dest, due_at, digest FROM files"
+            " WHERE folder = ? AND name = ? AND state = ?",
+            (file.id.folder, file.id.name, State.UPLOADING),
+        ).fetchone()
+        if row is None:
+            return sent
+        here = row[4] == file.dest
+        done = here and Signature(*row[:4]) == file.signature
+        self._con.execute(
+            "UPDATE files SET state = ?, due_at = ?, attempts = ?, kind = NULL, error = NULL, cure = NULL"
+            " WHERE folder = ? AND name = ?",
+            (State.STORED if done else State.DUE, None if done else row[5] or due_again, file.attempts + sent)
+            + (file.id.folder, file.id.name),
+        )
+        if here and sent:
+            self._con.execute(
+                "UPDATE files SET digest = ?, doubt = 0, stored_size = ?, stored_at = ? WHERE folder = ? AND name = ?",
+                (digest, file.signature.size, now, file.id.folder, file.id.name),
+            )
+        return sent and row[6] != digest
+
+    def wait(self, file: FileId, sig: Signature, due_at: float, reason: str, *, touched: bool) -> None:
+        """Not at rest yet: due again at `due_at`, with what it waits for; no attempt is counted.
+
+        Args:
+            file: As claimed.
+            sig: As the delivery saw it last.
+            due_at: Unix seconds.
+            reason: For people.
+            touched: Something was sent, so what the store holds now is in doubt.
+        """
+        self._con.execute(
+            "UPDATE files SET state = ?, size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, due_at = ?, kind = NULL,"
+            " error = ?, cure = NULL, doubt = max(doubt, ?)"
+            " WHERE folder = ? AND name = ? AND state = ?",
+            (State.DUE, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode, due_at, reason, touched)
+            + (file.folder, file.name, State.UPLOADING),
+        )
+
+    def gone(self, file: FileId) -> None:
+        """The file is not there any more: nothing to deliver, the receipt of what was delivered stays."""
+        self.put_back(file)
+        self.forget(file.folder, [file.name])
+
+    def not_delivered(self, file: FileId, failure: Failure, next_try: float, *, touched: bool) -> None:
+        """A try failed: due again at `next_try` (unix seconds), or failed for good; `touched` as in ``wait``."""
+        state = State.FAILED if failure.kind is Kind.PERMANENT else State.DUE
+        self._con.execute(
+            "UPDATE files SET state = ?, due_at = ?, attempts = attempts + 1, kind = ?, error = ?, cure = ?,"
+            " doubt = max(doubt, ?) WHERE folder = ? AND name = ? AND state = ?",
+            (state, next_try, failure.kind, failure.error, failure.cure, touched)
+            + (file.folder, file.name, State.UPLOADING),
+        )
+
+    def backlog(self) -> tuple[int, int]:
+        """How many files of the active roots wait or are under way, and how many failed."""
+        return self._counted("f.state = 0")[0] + self._counted("f.state = 1")[0], self._counted("f.state = 3")[0]
+
+    def waiting(self) -> tuple[int, int]:
+        """How many files of the active roots wait or are under way, and their bytes."""
+        (due, due_bytes), (sent, sent_bytes) = self._counted("f.state = 0"), self._counted("f.state = 1")
+        return due + sent, due_bytes + sent_bytes
+
+    def _counted(self, state: str) -> tuple[int, int]:
+        # One state at a time, so that a partial index serves it whatever the number of files that are stored.
+        count, size = self._con.execute(
+            f"SELECT count(*), sum(f.size) FROM files f JOIN folders d ON d.id = f.folder"
+            f" JOIN roots ON roots.id = d.root AND roots.active WHERE {state}"
+        ).fetchone()
+        return count, size or 0
+
+    def only_restless(self) -> bool:
+        """Whether all that is due waits to come to rest: no failure, no held-back target or run stands in its way."""
+        (others,) = self._con.execute(
+            "SELECT EXISTS (SELECT 1 FROM files f JOIN runs r ON r.id = f.run"
+            " JOIN roots ON roots.id = r.root AND roots.active WHERE f.state = 0"
+            " AND (f.kind IS NOT NULL OR f.error IS NULL OR r.kind IS NOT NULL)) OR EXISTS (SELECT 1 FROM targets)"
+        ).fetchone()
+        return not others
+
+    def count(self, name: str, more: int) -> None:
+        """Add to a lifetime counter."""
+        if more:
+            self._con.execute(
+                "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                (name, more),
+            )

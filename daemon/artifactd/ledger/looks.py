@@ -1,0 +1,127 @@
+"""What looks need and write: roots, folders, and the rows of files as they shall be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from artifactd.ledger.base import Base
+from artifactd.ledger.rows import FileId, KnownFile, State, Wanted
+from artifactd.paths import join
+from artifactd.watching.signature import Signature
+
+CLASH = "clash"
+"""The failure kind of a file whose destination another file holds; looked at again at each look."""
+
+
+class Looks(Base):
+    """The side of the ledger that faces the disk."""
+
+    def use_roots(self, paths: Iterable[bytes]) -> dict[bytes, int]:
+        """Make these the watched roots: known ones keep their number, others are no longer active."""
+        with self.transaction():
+            self._con.execute("UPDATE roots SET active = 0")
+            self._con.executemany(
+                "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO UPDATE SET active = 1",
+                [(p,) for p in paths],
+            )
+            return {bytes(p): i for i, p in self._con.execute("SELECT id, path FROM roots WHERE active = 1")}
+
+    def describe_root(self, root: int, mode: str, *, healthy: bool, detail: str) -> None:
+        """Note how a root is watched, for ``status``."""
+        self._con.execute(
+            "UPDATE roots SET mode = ?, healthy = ?, detail = ? WHERE id = ? AND (mode, healthy, detail) != (?, ?, ?)",
+            (mode, healthy, detail, root, mode, healthy, detail),
+        )
+
+    def folder(self, root: int, rel: bytes, *, create: bool) -> tuple[int, str] | None:
+        """The folder's number and the rules under which it was last looked at in whole; None if unknown."""
+        row = self._con.execute("SELECT id, rules FROM folders WHERE root = ? AND rel = ?", (root, rel)).fetchone()
+        if row is None and create:
+            cursor = self._con.execute("INSERT INTO folders (root, rel) VALUES (?, ?)", (root, rel))
+            return int(cursor.lastrowid or 0), ""
+        return None if row is None else (int(row[0]), str(row[1]))
+
+    def set_rules(self, folder: int, rules: str) -> None:
+        """Remember under which rules all of the folder was looked at."""
+        self._con.execute("UPDATE folders SET rules = ? WHERE id = ?", (rules, folder))
+
+    def subfolders(self, root: int, rel: bytes) -> list[bytes]:
+        """Known folders below `rel` (itself not among them) that hold files not yet delivered or failed."""
+        low, high = (b"", b"\xff" * 8) if not rel else (rel + b"/", rel + b"0")  # '0' is the byte after '/'
+        return [
+            bytes(r)
+            for (r,) in self._con.execute(
+                "SELECT rel FROM folders WHERE root = ? AND rel > ? AND rel < ? AND EXISTS"
+                " (SELECT 1 FROM files WHERE folder = folders.id AND state != ?)",
+                (root, low, high, State.STORED),
+            )
+        ]
+
+    def known_files(self, folder: int, names: Iterable[bytes] | None = None) -> dict[bytes, KnownFile]:
+        """What the ledger knows of a folder's files, all or the named ones."""
+        query = "SELECT name, state, size, mtime_ns, ctime_ns, inode, kind, dest FROM files WHERE folder = ?"
+        rows: Iterable[tuple[Any, ...]]
+        if names is None:
+            rows = self._con.execute(query, (folder,))
+        else:
+            rows = (
+                row for name in names for row in self._con.execute(query + " AND name = ?", (folder, name)).fetchall()
+            )
+        return {bytes(r[0]): KnownFile(State(r[1]), Signature(r[2], r[3], r[4], r[5]), r[6], r[7]) for r in rows}
+
+    def want(self, folder: int, wanted: Iterable[Wanted]) -> None:
+        """Write down what a look found.
+
+        A file under upload stays so: its delivery compares signatures when it reports, and then what was written
+        here is due. A receipt (digest) stays with the row as long as the destination does.
+        """
+        for w in wanted:
+            place = None if w.run is None else self._place(w.run, w.dir)
+            sig = w.signature
+            self._con.execute(
+                "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
+                " due_at,"
+                " kind, error, cure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (folder, name) DO UPDATE SET"
+                f" state = CASE WHEN state = {State.UPLOADING:d} AND excluded.state = {State.DUE:d}"
+                "   THEN state ELSE excluded.state END,"
+                " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
+                " inode = excluded.inode, due_at = excluded.due_at, attempts = 0,"
+                " digest = CASE WHEN dest IS excluded.dest THEN digest END,"
+                " stored_size = CASE WHEN dest IS excluded.dest THEN stored_size END,"
+                " stored_at = CASE WHEN dest IS excluded.dest THEN stored_at END,"
+                " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
+                " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
+                (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)
+                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure),
+            )
+
+    def forget(self, folder: int, names: Iterable[bytes]) -> None:
+        """Files that are gone from disk: drop their rows, but keep the receipts of what is in the store."""
+        for name in names:
+            self._con.execute(
+                "DELETE FROM files WHERE folder = ? AND name = ? AND digest IS NULL AND state != ?",
+                (folder, name, State.UPLOADING),
+            )
+            self._con.execute(
+                "UPDATE files SET state = ?, kind = NULL, error = NULL, cure = NULL, due_at = NULL"
+                " WHERE folder = ? AND name = ? AND digest IS NOT NULL AND state IN (?, ?)",
+                (State.STORED, folder, name, State.DUE, State.FAILED),
+            )
+
+    def holder(self, dest: int, not_me: FileId) -> bytes | None:
+        """The path of another file that holds this destination, if there is one."""
+        row = self._con.execute(
+            "SELECT roots.path, d.rel, f.name FROM files f JOIN folders d ON d.id = f.folder"
+            " JOIN roots ON roots.id = d.root"
+            " WHERE f.dest = ? AND NOT (f.folder = ? AND f.name = ?) AND f.kind IS NOT ? LIMIT 1",
+            (dest, not_me.folder, not_me.name, CLASH),
+        ).fetchone()
+        return None if row is None else join(join(bytes(row[0]), bytes(row[1])), bytes(row[2]))
+
+    def _place(self, run: int, folder: str) -> int:
+        row = self._con.execute("SELECT id FROM places WHERE run = ? AND dir = ?", (run, folder)).fetchone()
+        if row is None:
+            return int(self._con.execute("INSERT INTO places (run, dir) VALUES (?, ?)", (run, folder)).lastrowid or 0)
+        return int(row[0])

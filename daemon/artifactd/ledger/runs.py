@@ -1,0 +1,126 @@
+"""Runs and targets: who they are, how they stand, and until when they are held back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from artifactd.errors import Failure
+from artifactd.ledger.base import Base
+from artifactd.ledger.rows import Blockage, Run, State
+
+_RUN_COLUMNS = (
+    "r.id, r.root, roots.path, r.folder, r.target, r.identity, r.experiment, r.name, r.tags, r.settings, r.applied,"
+    " r.run_id, r.status, r.kind, r.error, r.cure, r.attempts, r.next_try FROM runs r JOIN roots ON roots.id = r.root"
+)
+
+
+class Runs(Base):
+    """The side of the ledger that faces MLflow's runs."""
+
+    def run_for(self, root: int, folder: bytes, target: str, identity: str, experiment: str, name: str) -> int:
+        """The row of a run folder's run, made when it is new. Its experiment and name follow the layout."""
+        row = self._con.execute(
+            "INSERT INTO runs (root, folder, target, identity, experiment, name) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET experiment = excluded.experiment, name = excluded.name RETURNING id",
+            (root, folder, target, identity, experiment, name),
+        ).fetchone()
+        return int(row[0])
+
+    def set_run_settings(self, run: int, tags: dict[str, str], settings: dict[str, Any]) -> None:
+        """What the layout's names and artifactd.toml say of the run; a change is told to the server once."""
+        tags_text, settings_text = (json.dumps(x, sort_keys=True) for x in (tags, settings))
+        self._con.execute(
+            "UPDATE runs SET tags = ?, settings = ? WHERE id = ? AND (tags, settings) != (?, ?)",
+            (tags_text, settings_text, run, tags_text, settings_text),
+        )
+
+    def run(self, run: int) -> Run:
+        """One run by its row's number."""
+        return _run(self._con.execute(f"SELECT {_RUN_COLUMNS} WHERE r.id = ?", (run,)).fetchone())
+
+    def set_run_id(self, run: int, run_id: str, status: str, applied: str) -> None:
+        """The run exists under this id; `applied` is the settings text that the server now knows."""
+        self._con.execute(
+            "UPDATE runs SET run_id = ?, status = ?, applied = ?, kind = NULL, error = NULL, cure = NULL, attempts = 0,"
+            " next_try = 0 WHERE id = ?",
+            (run_id, status, applied, run),
+        )
+
+    def set_run_status(self, run: int, status: str) -> None:
+        """MLflow was told this status."""
+        self._con.execute(
+            "UPDATE runs SET status = ?, kind = NULL, error = NULL, cure = NULL WHERE id = ?", (status, run)
+        )
+
+    def block_run(self, run: int, blockage: Blockage | None) -> None:
+        """Hold a run back until ``blockage.next_try``, or let it go."""
+        b = blockage or Blockage("", "", "", 0, 0.0)
+        self._con.execute(
+            "UPDATE runs SET kind = ?, error = ?, cure = ?, attempts = ?, next_try = ? WHERE id = ?",
+            (b.kind or None, b.error or None, b.cure or None, b.attempts, b.next_try, run),
+        )
+
+    def fail_run_files(self, run: int, failure: Failure) -> int:
+        """All that is due in this run fails for one reason (the run was deleted, say). Returns how many."""
+        return self._con.execute(
+            "UPDATE files SET state = ?, kind = ?, error = ?, cure = ?, attempts = attempts + 1"
+            " WHERE state = 0 AND run = ?",
+            (State.FAILED, failure.kind, failure.error, failure.cure, run),
+        ).rowcount
+
+    def runs_to_end(self, markers: dict[bytes, str]) -> list[tuple[Run, str]]:
+        """Runs whose folder holds a marker and of which nothing is left to store, with the status to set.
+
+        ``.failed`` wins over the others; a run that was ended stays as it is.
+        """
+        marks = ", ".join("?" * len(markers))
+        rows = self._con.execute(
+            f"SELECT f.name, {_RUN_COLUMNS} JOIN folders d ON d.root = r.root AND d.rel = r.folder"
+            f" JOIN files f ON f.folder = d.id AND f.name IN ({marks}) AND f.run = r.id AND f.state IN (?, ?)"
+            " WHERE r.run_id IS NOT NULL AND r.status = 'RUNNING'"
+            " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.run = r.id AND o.state = 0)"
+            " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.run = r.id AND o.state = 1)"
+            " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.run = r.id AND o.state = 3)",
+            (*markers, State.STORED, State.IGNORED),
+        ).fetchall()
+        ends: dict[int, tuple[Run, str]] = {}
+        for name, *columns in rows:
+            run, status = _run(columns), markers[bytes(name)]
+            if run.id not in ends or status == "FAILED":
+                ends[run.id] = (run, status)
+        return list(ends.values())
+
+    def runs_to_update(self) -> list[int]:
+        """Runs whose tags or settings changed since the server was told."""
+        rows = self._con.execute("SELECT id FROM runs WHERE run_id IS NOT NULL AND applied != tags || settings")
+        return [int(i) for (i,) in rows]
+
+    def blockages(self) -> dict[str, Blockage]:
+        """Targets that are held back, by URI."""
+        rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
+        return {r[0]: Blockage(*r[1:]) for r in rows}
+
+    def keep_target(self, uri: str) -> None:
+        """Only this target is of interest: what held another back is forgotten."""
+        self._con.execute("DELETE FROM targets WHERE uri != ?", (uri,))
+
+    def block_target(self, uri: str, blockage: Blockage | None) -> None:
+        """Hold a target back until ``blockage.next_try``, or let it go."""
+        if blockage is None:
+            self._con.execute("DELETE FROM targets WHERE uri = ?", (uri,))
+        else:
+            b = blockage
+            self._con.execute(
+                "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?)",
+                (uri, b.kind, b.error, b.cure, b.attempts, b.next_try),
+            )
+
+
+def _run(row: Iterable[Any]) -> Run:
+    values = list(row)
+    tags, settings = values[8], values[9]
+    values[2:4] = [bytes(values[2]), bytes(values[3])]
+    values[8:10] = [json.loads(tags), json.loads(settings or "{}"), tags + settings]
+    return Run(*values)

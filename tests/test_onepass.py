@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from artifactd.errors import Kind
+from artifactd.ledger import Blockage, FileId, FileView, State
+from artifactd.onepass import Progress, Result
+from artifactd.watching.signature import Signature
+
+FILE = FileView(
+    FileId(1, b"a"), 1, b"/d/a", State.DUE, 1, Signature(1, 1, 1, 1), "e", "r", None, None, "a", None, None, None, 1.0,
+    0, None, None, None, None,
+)  # fmt: skip
+DOWN = Blockage(Kind.TRANSIENT, "cannot be reached", "", 3, 9.0)
+REFUSED = Blockage(Kind.PAUSED, "401", "", 1, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("failed", "left", "blockage", "away", "code"),
+    [
+        (0, 0, None, 0, 0),
+        (0, 0, DOWN, 0, 0),
+        (1, 0, None, 0, 3),
+        (0, 1, None, 0, 3),
+        (0, 1, DOWN, 0, 75),
+        (1, 1, DOWN, 0, 3),
+        (0, 1, REFUSED, 0, 3),
+        (0, 0, None, 1, 3),
+        (0, 1, DOWN, 1, 3),
+    ],
+)
+def test_the_exit_code_says_what_is_left_and_why(
+    failed: int, left: int, blockage: Blockage | None, away: int, code: int
+) -> None:
+    result = Result(Progress(), [FILE] * failed, [FILE] * left, blockage, [b"/gone"] * away)
+    assert result.exit_code == code

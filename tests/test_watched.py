@@ -1,0 +1,159 @@
+"""One watched root, with real inotify and a real ledger: what it sees, and what it says of its health."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from artifactd import watched as room
+from artifactd.config import WatchConfig
+from artifactd.engine import layout_of
+from artifactd.ledger import Ledger, Report, WatchView
+from artifactd.look import Looker, Place
+from artifactd.watched import Watched
+from artifactd.watching import events
+from artifactd.watching.mounts import Mount
+from support import wait_for
+
+
+class Post:
+    """A root being watched, turned by hand."""
+
+    def __init__(self, base: Path, **config: object) -> None:
+        self.base = base
+        self.drop = base / "drop"
+        self.drop.mkdir()
+        self.ledger = Ledger(base)
+        path = os.fsencode(self.drop)
+        self.woken = threading.Event()
+        settings = WatchConfig.model_validate({"path": self.drop, "settle": "5s", **config})
+        ident = self.ledger.use_roots([path])[path]
+        looker = Looker(self.ledger, ident, path, layout_of(settings), 5.0, Place("http://m", "h", fleet=False))
+        self.watched = Watched(ident, settings, looker, self.ledger, self.woken.set)
+
+    def turn(self) -> int:
+        self.watched._next_check = 0.0
+        with self.ledger.transaction():
+            self.watched.check()
+            return self.watched.look_at_hints(time.time()) + self.watched.scan_some(0.05, time.time())
+
+    def turn_until(self, mode: str) -> WatchView:
+        def there() -> WatchView | None:
+            self.turn()
+            view = self.view()
+            settled = self.watched.scanned and not self.watched.scanning
+            return view if view.mode == mode and (settled or mode == "waiting") else None
+
+        return wait_for(there, f"mode {mode}")
+
+    def view(self) -> WatchView:
+        report = Report(self.base)
+        (view,) = report.watches()
+        report.close()
+        return view
+
+    def rows(self) -> int:
+        return self.ledger.waiting()[0]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def write(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("x")
+
+
+def test_events_and_the_first_scan_find_everything(base: Path) -> None:
+    post = Post(base)
+    write(post.drop / "e" / "r", "before")
+    assert post.turn_until("events").healthy
+    assert post.rows() == 1
+    write(post.drop / "e" / "r" / "new" / "deep", "after")
+    wait_for(lambda: post.turn() and post.rows() == 2, "the event is a hint")
+    (post.drop / "e" / "r" / "before").unlink()
+    wait_for(lambda: post.turn() is not None and post.rows() == 1, "what goes is forgotten")
+    post.watched.close()
+
+
+def test_a_single_pass_watches_nothing(base: Path) -> None:
+    post = Post(base, mode="scan", scan_interval="1h")
+    write(post.drop / "e" / "r", "before")
+    view = post.turn_until("scan")
+    assert (view.healthy, view.detail) == (True, ""), "as configured is not degraded"
+    assert post.rows() == 1
+    post.watched.close()
+
+
+def test_a_filesystem_whose_events_cannot_be_trusted_is_scanned_and_said(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network filesystem can be mounted in a test: the mount table is what is put in its place."""
+    monkeypatch.setattr(room, "mount_of", lambda _: Mount(b"/data", "nfs4", "server:/data"))
+    post = Post(base)
+    view = post.turn_until("scan")
+    assert not view.healthy
+    assert "nfs" in view.detail
+    assert not post.watched.leases
+    forced = Post(base / "forced" if (base / "forced").mkdir() is None else base, mode="events")
+    assert forced.turn_until("events").healthy
+    post.watched.close()
+    forced.watched.close()
+
+
+def test_a_watch_limit_that_is_too_small_is_scanned_and_said(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "watch_limit", lambda: 3)
+    post = Post(base)
+    for n in range(10):
+        write(post.drop / "e" / f"r{n}", "f")
+    view = post.turn_until("scan")
+    assert not view.healthy
+    assert "max_user_watches" in view.detail
+    assert post.rows() == 10, "nothing is lost, only later"
+    post.watched.close()
+
+
+def test_a_root_that_goes_comes_and_is_replaced(base: Path) -> None:
+    post = Post(base)
+    write(post.drop / "e" / "r", "a")
+    post.turn_until("events")
+    post.drop.rename(base / "away")
+    view = post.turn_until("waiting")
+    assert not view.healthy
+    assert post.rows() == 1, "a pause, never a deletion"
+    post.drop.mkdir()
+    write(post.drop / "e" / "r2", "b")
+    post.turn_until("events")
+    assert post.rows() >= 1
+    write(post.drop / "e" / "r3", "c")
+    wait_for(lambda: post.turn() and b"c", "events of the new root arrive")
+    post.watched.close()
+
+
+def test_looking_can_be_confined_to_a_folder(base: Path) -> None:
+    post = Post(base, mode="scan")
+    write(post.drop / "e" / "r1", "a")
+    write(post.drop / "e" / "r2", "b")
+    post.watched._start = b"e/r1"
+    post.turn_until("scan")
+    assert post.rows() == 1
+    post.watched.close()
+
+
+def test_a_name_that_cannot_be_looked_at_is_not_forgotten(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artifactd.watching.scan import Listing
+
+    post = Post(base)
+    write(post.drop / "e" / "r", "a")
+    post.turn_until("events")
+    monkeypatch.setattr(room, "look", lambda *_: Listing(b"e/r", unreadable={b"": "too many open files"}, whole=False))
+    post.watched._hints.file(b"e/r", b"a")
+    post.turn()
+    assert post.rows() == 1
+    post.watched.close()
