@@ -58,8 +58,15 @@ def pool(silent: str) -> Iterator[Pool]:
     made.stop()
 
 
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+def family(pool: Pool) -> list[psutil.Process]:
+    """The nursery and its workers."""
+    assert pool._nursery is not None
+    nursery = psutil.Process(pool._nursery.process.pid)
+    return [nursery, *nursery.children(recursive=True)]
+
+
+def alive(processes: list[psutil.Process]) -> int:
+    return sum(1 for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE)
 
 
 def test_a_killed_worker_costs_its_own_job_and_nobody_elses(tmp_path: Path, pool: Pool, silent: str) -> None:
@@ -89,15 +96,16 @@ def test_a_worker_that_moves_no_byte_is_ended(pool: Pool, silent: str, monkeypat
     assert isinstance(answer, JobFailed)
     assert answer.failure.scope is Scope.TARGET
     assert "took no byte" in answer.failure.error
-    wait_for(lambda: len(children()) == 1, "only the nursery is left")
+    wait_for(lambda: alive(family(pool)) == 1, "only the nursery is left")
 
 
 def test_stop_leaves_no_process_and_a_new_start_works(pool: Pool, silent: str) -> None:
     ready(pool)
     pool.submit(EndRun(Target(silent), 1, "r" * 32, "FINISHED"))
-    assert len(children()) == 2
+    processes = family(pool)
+    assert alive(processes) == 2
     pool.stop()
-    wait_for(lambda: children() == [], "all are gone")
+    wait_for(lambda: alive(processes) == 0, "all are gone")
     assert not pool.alive
     ready(pool)
 
@@ -127,7 +135,7 @@ def test_no_orphan_outlives_a_killed_service(silent: str) -> None:
     with subprocess.Popen([sys.executable, "-c", SERVICE, silent], stdout=subprocess.PIPE, text=True) as service:
         assert service.stdout is not None
         assert service.stdout.readline() == "working\n"
-        family = psutil.Process(service.pid).children(recursive=True)
-        assert len(family) == 2
+        orphans = psutil.Process(service.pid).children(recursive=True)
+        assert len(orphans) == 2
         service.kill()
-    wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "all are gone", 10)
+    wait_for(lambda: alive(orphans) == 0, "all are gone", 10)

@@ -101,7 +101,8 @@ def test_a_filesystem_whose_events_cannot_be_trusted_is_scanned_and_said(
     assert not view.healthy
     assert "nfs" in view.detail
     assert not post.watched.leases
-    forced = Post(base / "forced" if (base / "forced").mkdir() is None else base, mode="events")
+    (base / "forced").mkdir()
+    forced = Post(base / "forced", mode="events")
     assert forced.turn_until("events").healthy
     post.watched.close()
     forced.watched.close()

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
@@ -97,30 +97,34 @@ def probe(question: Question, within: float = WITHIN) -> Iterator[Step]:
     Yields:
         One step after the other, as they are done.
     """
-    process = subprocess.Popen(
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with subprocess.Popen(
         [sys.executable, "-m", "artifactd.tracking.probe"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # MLflow's own words; what matters is in the steps
         text=True,
-    )
-    assert process.stdin is not None  # noqa: S101 (asked for by PIPE)
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
-    try:
-        # Over a pipe: a tracking URI may hold a password, and a command line is for all to see.
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(dataclasses.asdict(question)))
-            process.stdin.close()
-        yield from _steps(lines, mask(question.tracking_uri), time.monotonic() + within, within)
-    finally:
-        process.kill()
-        process.wait()
+        cwd="/",  # as the service's workers, so that what depends on it shows
+    ) as process:
+        reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+        reader.start()
+        try:
+            # Over a pipe: a tracking URI may hold a password, and a command line is for all to see.
+            _write(process.stdin, json.dumps(dataclasses.asdict(question)))
+            yield from _steps(lines, mask(question.tracking_uri), time.monotonic() + within, within)
+        finally:
+            process.kill()
+            reader.join()
 
 
-def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
-    assert process.stdout is not None  # noqa: S101 (asked for by PIPE)
-    for line in process.stdout:
+def _write(stream: IO[str] | None, text: str) -> None:
+    if stream is not None:
+        with contextlib.suppress(BrokenPipeError), stream:
+            stream.write(text)
+
+
+def _read(stream: IO[str] | None, lines: queue.SimpleQueue[str]) -> None:
+    for line in stream or ():
         lines.put(line)
     lines.put("")
 

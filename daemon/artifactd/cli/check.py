@@ -1,0 +1,215 @@
+"""``artifactd check``: is everything in order, before anything depends on it?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from artifactd.cli import common, tables
+from artifactd.cli.settings import service_config
+from artifactd.config import Config, WatchConfig, masked
+from artifactd.errors import ArtifactdError
+from artifactd.ledger import LedgerError, Report
+from artifactd.ledger.report import holder
+from artifactd.secrets import mask
+from artifactd.text import printable
+from artifactd.tracking.environment import require_engine
+from artifactd.tracking.probe import Question, Step, probe
+from artifactd.watching.mounts import distrust, mount_of, watch_limit
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was looked at; `seconds` is None for what takes no time."""
+
+    what: str
+    subject: str
+    ok: bool
+    detail: str
+    cure: str = ""
+    seconds: float | None = None
+
+
+@app.command(epilog="Example: [bold]artifactd check --config /etc/artifactd/config.toml[/]")
+def check(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", show_default=False, help="As for [bold]artifactd run[/]."),
+    ] = None,
+    config: common.ConfigOption = None,
+    state_dir: common.StateDirOption = None,
+    json_: common.JsonOption = False,
+) -> None:
+    """See whether the configuration, the watched folders, the server and the stores work.
+
+    Writes one small object into each store, in an experiment of its own,
+    reads it back and removes it.
+
+    Exits with 0 when all is in order, else with 1.
+    """
+    settings = service_config(config, state_dir, directory=directory)
+    if not json_:
+        _print_config(settings)
+    rows = list(_rows(settings, quiet=json_))
+    in_order = all(row.ok for row in rows)
+    if json_:
+        checks = [dataclasses.asdict(row) for row in rows]
+        data = {"in_order": in_order, "config": masked(settings), "notices": list(settings.notices()), "checks": checks}
+        common.print_json(data)
+    else:
+        _print(rows, settings)
+    raise typer.Exit(0 if in_order else 1)
+
+
+# -- looking -----------------------------------------------------------------------------------------------------
+
+
+def _rows(config: Config, *, quiet: bool) -> Iterator[Row]:
+    state = _state_folder(config)
+    yield state
+    for watch in config.watch:
+        yield _watch(watch)
+    if not state.ok and config.embedded:
+        return
+    try:
+        require_engine(config.tracking_uri)
+    except ArtifactdError as exc:
+        yield Row("tracking store", mask(config.tracking_uri), False, exc.problem, exc.cure)
+        return
+    question = Question(
+        config.tracking_uri,
+        str(config.embedded_artifacts) if config.embedded else None,
+        config.mlflow.artifact_location,
+        _experiments(config),
+    )
+    console = common.messages()
+    if quiet or not console.is_terminal:
+        yield from map(_probed, probe(question))
+        return
+    with console.status("Writing one small object into each store and reading it back …"):
+        yield from map(_probed, probe(question))
+
+
+def _probed(step: Step) -> Row:
+    names = {"server": "tracking server" if step.subject.startswith("http") else "tracking store", "store": "artifacts"}
+    return Row(names[step.what], step.subject, step.ok, step.detail, step.cure, round(step.seconds, 2))
+
+
+def _state_folder(config: Config) -> Row:
+    folder = config.state_dir
+    subject = printable(os.fsencode(folder))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        return Row(
+            "state folder", subject, False, f"it cannot be made: {exc.strerror}",
+            "Make it and give it to the service's user, or set state_dir",
+        )  # fmt: skip
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return Row("state folder", subject, False, "this user may not write to it", "Run as the service's user")
+    space = os.statvfs(folder)
+    detail = f"{tables.size(space.f_bavail * space.f_frsize)} free"
+    service = holder(folder)
+    return Row("state folder", subject, True, detail if service is None else f"{detail}; in use by {service}")
+
+
+def _watch(watch: WatchConfig) -> Row:
+    subject = printable(os.fsencode(watch.path))
+    if not watch.path.is_dir():
+        return Row(
+            "watched folder", subject, False, "it is not there", "Make it, or mount it; the service waits for it"
+        )
+    if not os.access(watch.path, os.R_OK | os.X_OK):
+        return Row(
+            "watched folder", subject, False, "this user may not read it",
+            "Give the service's user access (group, ACL), and run this as that user",
+        )  # fmt: skip
+    fstype = mount_of(os.fsencode(watch.path)).fstype
+    reason = distrust(fstype)
+    if watch.mode == "scan":
+        how = "scan, as configured"
+    elif watch.mode == "events":
+        how = "events, as configured" + (f", although {reason}" if reason else "")
+    elif reason is not None:
+        how = f"scan every {watch.scan_interval:g} s, since {reason}"
+    else:
+        limit = watch_limit()
+        how = "events" + ("" if limit is None else f", for up to {limit:,} folders (the kernel's limit for this user)")
+    return Row("watched folder", subject, True, f"{fstype or 'unknown filesystem'}; {how}")
+
+
+def _experiments(config: Config) -> tuple[str, ...]:
+    """Experiments that are delivered to, as far as they are known: each may lie in a store of its own."""
+    names = [watch.experiment for watch in config.watch if watch.experiment]
+    try:
+        report = Report(config.state_dir)
+    except LedgerError:
+        return tuple(dict.fromkeys(names))
+    try:
+        names += [run.experiment for run in reversed(report.runs())]
+    finally:
+        report.close()
+    return tuple(dict.fromkeys(names))
+
+
+# -- showing -----------------------------------------------------------------------------------------------------
+
+
+def _print(rows: list[Row], config: Config) -> None:
+    console = common.out()
+    table = tables.table("", "What", "Where", "Time", "Found", right=("Time",), fold=("Where", "Found"))
+    for row in rows:
+        mark = Text("ok", style="green") if row.ok else Text("FAILED", style="bold red")
+        found = Text(row.detail)
+        if row.cure and not row.ok:
+            found.append(f"\n{row.cure}", style="bold")
+        table.add_row(mark, row.what, row.subject, "" if row.seconds is None else tables.span(row.seconds), found)
+    console.print(table)
+    for notice in config.notices():
+        common.say(f"Note: {notice}")
+
+
+def _print_config(config: Config) -> None:
+    console = common.out()
+    console.print(
+        Text(f"# The effective configuration, from {config.source}, secrets masked", style="dim"), soft_wrap=True
+    )
+    for line in _toml(masked(config)):
+        console.print(line, soft_wrap=True)
+    console.print()
+
+
+def _toml(table: dict[str, Any], name: str = "") -> Iterator[str]:
+    """The table as TOML, plain keys before the tables in it; what is not set is left out."""
+    for key, value in table.items():
+        if value not in (None, []) and not _is_table(value):
+            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in table.items():
+        full = f"{name}.{_key(key)}" if name else _key(key)
+        if isinstance(value, dict):
+            lines = list(_toml(value, full))
+            yield from ("", f"[{full}]", *lines) if lines else ()
+        elif _is_table(value):
+            for item in value:
+                yield from ("", f"[[{full}]]", *_toml(item, full))
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)

@@ -1,0 +1,169 @@
+"""``artifactd explain``: where a file stands, and why."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from artifactd.cli import common, tables
+from artifactd.cli.settings import reader_config
+from artifactd.config import Config, WatchConfig
+from artifactd.engine import layout_of
+from artifactd.errors import ArtifactdError
+from artifactd.explain import FAILED, IGNORED, MISSING, OUTSIDE, STORED, WAITING, Answer, Explainer, Summary, Watch
+from artifactd.ledger import LedgerError, Report
+from artifactd.ledger.report import holder
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+_NO_ID = "found or made with the first upload"
+_STYLES = {STORED: "green", WAITING: "yellow", FAILED: "red", IGNORED: "dim", MISSING: "magenta", OUTSIDE: "magenta"}
+
+
+@app.command(epilog="Example: [bold]artifactd explain /data/drop/vision/run-7/model.pt[/]")
+def explain(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files or folders; they need not exist.")],
+    config: common.ConfigOption = None,
+    state_dir: common.StateDirOption = None,
+    json_: common.JsonOption = False,
+) -> None:
+    """Say where a file stands, and why: the rule, the run, the artifact path, what it waits for, the last error.
+
+    Asks no server: it answers offline, beside a running service or without
+    one. For a folder it sums up.
+    """
+    settings = reader_config(config, state_dir)
+    try:
+        report = Report(settings.state_dir)
+    except LedgerError:
+        if not settings.watch:
+            raise
+        report = None
+    try:
+        explainer = Explainer(_watches(settings, report), report, service=holder(settings.state_dir), now=time.time())
+        answers = [explainer.explain(os.path.abspath(os.fsencode(path))) for path in paths]
+    finally:
+        if report is not None:
+            report.close()
+    if json_:
+        common.print_json([_data(answer) for answer in answers])
+        return
+    console = common.out()
+    for number, answer in enumerate(answers):
+        if number:
+            console.print()
+        if isinstance(answer, Answer):
+            _show(answer)
+        else:
+            _show_folder(answer)
+
+
+def _watches(config: Config, report: Report | None) -> list[Watch]:
+    """The configured watches; without a config file those that the ledger knows, by the default rules."""
+    watches = config.watch
+    if not watches and report is not None:
+        watches = tuple(WatchConfig(path=Path(os.fsdecode(w.path))) for w in report.watches())
+    if not watches:
+        raise ArtifactdError(
+            "no folder is watched yet, so nothing can be said about any", "Name the configuration: --config FILE"
+        )
+    return [Watch(os.fsencode(w.path), layout_of(w), w.settle) for w in watches]
+
+
+def _show(answer: Answer) -> None:
+    console = common.out()
+    head = Text(tables.path(answer.path))
+    head.append(": ").append(answer.state, style=f"bold {_STYLES[answer.state]}")
+    console.print(head, soft_wrap=True)
+    run = answer.run or ""
+    if run:
+        run += f" ({answer.run_id or _NO_ID})"
+    stored = ""
+    if answer.stored_at is not None:
+        stored = f"{tables.size(answer.stored_size or 0)}, {tables.clock(answer.stored_at)}"
+        stored += f", SHA-256 {answer.digest.hex()[:16]}…" if answer.digest else ""
+    console.print(
+        tables.details(
+            [
+                ("waits for" if answer.state == WAITING else "reason", answer.reason),
+                ("last error", answer.error),
+                ("next", tables.until(answer.until) if answer.until is not None else ""),
+                ("tries", str(answer.attempts) if answer.attempts else ""),
+                ("what to do", answer.cure),
+                ("rule", answer.rule),
+                ("experiment", answer.experiment or ""),
+                ("run", run),
+                ("artifact path", answer.artifact_path or ""),
+                ("stored", stored),
+                *(("note", note) for note in answer.notes),
+            ]
+        )
+    )
+
+
+def _show_folder(answer: Summary) -> None:
+    console = common.out()
+    total = sum(answer.counts.values())
+    head = f"{tables.path(answer.path)}: {'more than ' if answer.partial else ''}{tables.number(total, 'file')}"
+    console.print(head, soft_wrap=True)
+    counts = ", ".join(f"{answer.counts[s]:,} {s}" for s in (STORED, WAITING, FAILED, IGNORED) if s in answer.counts)
+    runs = [f"{experiment}/{run} ({run_id or _NO_ID})" for experiment, run, run_id in answer.runs[:5]]
+    runs += [f"… and {len(answer.runs) - 5:,} more: `artifactd status`"] if len(answer.runs) > 5 else []
+    console.print(
+        tables.details(
+            [
+                ("state", counts or "nothing is in it"),
+                ("rule", answer.rule),
+                *(("run" if not number else " ", run) for number, run in enumerate(runs)),
+                ("note", "It was not looked at yet: this is what the rules say" if answer.unseen and total else ""),
+            ]
+        )
+    )
+    for example in answer.examples:
+        console.print()
+        _show(example)
+    rest = answer.counts.get(WAITING, 0) + answer.counts.get(FAILED, 0) - len(answer.examples)
+    if rest > 0:
+        console.print(f"\n… and {rest:,} more that are not stored")
+
+
+def _data(answer: Answer | Summary) -> dict[str, Any]:
+    if isinstance(answer, Summary):
+        return {
+            "path": tables.path(answer.path),
+            "type": "folder",
+            "watch": tables.path(answer.watch),
+            "rule": answer.rule or None,
+            "counts": {state: answer.counts.get(state, 0) for state in (STORED, WAITING, FAILED, IGNORED)},
+            "runs": [{"experiment": e, "run": r, "run_id": i} for e, r, i in answer.runs],
+            "not_stored": [_data(example) for example in answer.examples],
+            "seen": not answer.unseen,
+        }
+    return {
+        "path": tables.path(answer.path),
+        "type": "file",
+        "state": answer.state,
+        "reason": answer.reason or None,
+        "waits_for": answer.reason if answer.state == WAITING else None,
+        "error": answer.error or None,
+        "kind": answer.kind,
+        "next_try": tables.iso(answer.until),
+        "attempts": answer.attempts,
+        "cure": answer.cure or None,
+        "watch": None if answer.watch is None else tables.path(answer.watch),
+        "rule": answer.rule or None,
+        "experiment": answer.experiment,
+        "run": answer.run,
+        "run_id": answer.run_id,
+        "artifact_path": answer.artifact_path,
+        "size": answer.size,
+        "sha256": answer.digest.hex() if answer.digest else None,
+        "stored_bytes": answer.stored_size,
+        "stored_at": tables.iso(answer.stored_at),
+        "notes": list(answer.notes),
+    }

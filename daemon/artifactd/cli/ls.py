@@ -1,0 +1,62 @@
+"""``artifactd ls``: what a run, or the runs of a folder, hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from artifactd.cli import common, tables
+from artifactd.cli.back import WHAT, back, waiting
+from artifactd.wayback.shelf import Entry
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command(epilog="Example: [bold]artifactd ls /data/drop/vision/run-7[/]")
+def ls(
+    what: Annotated[str, typer.Argument(metavar=WHAT, help="A run id, or a folder at, above or inside a run folder.")],
+    config: common.ConfigOption = None,
+    state_dir: common.StateDirOption = None,
+    json_: common.JsonOption = False,
+) -> None:
+    """List artifacts as the store holds them, with the files that they came from where the ledger knows."""
+    with back(config, state_dir) as looking:
+        runs = looking.find(what)
+        shelf = looking.shelf()
+        with waiting("Listing …"):
+            found = [(run, shelf.entries(run, looking.report)) for run in runs]
+    if json_:
+        common.print_json([_data(entry) for _, entries in found for entry in entries])
+        return
+    console = common.out()
+    for number, (run, entries) in enumerate(found):
+        if len(found) > 1:
+            console.print(("\n" if number else "") + f"{run.title} ({run.run_id})", style="bold", soft_wrap=True)
+        known = any(entry.file is not None for entry in entries)
+        columns = ("Size", "Artifact path", "File") if known else ("Size", "Artifact path")
+        table = tables.table(*columns, right=("Size",), fold=("Artifact path", "File"))
+        for entry in entries:
+            cells = (tables.size(entry.size), tables.path(entry.artifact_path.encode()), _source(entry))
+            table.add_row(*cells[: len(columns)])
+        if entries:
+            console.print(table)
+        else:
+            common.say("It holds no artifacts")
+
+
+def _source(entry: Entry) -> str:
+    return "" if entry.file is None else tables.short(entry.file.path)
+
+
+def _data(entry: Entry) -> dict[str, Any]:
+    view = entry.run.views[0] if entry.run.views else None
+    return {
+        "artifact_path": entry.artifact_path,
+        "size": entry.size,
+        "file": None if entry.file is None else tables.path(entry.file.path),
+        "sha256": entry.file.digest.hex() if entry.file is not None and entry.file.digest else None,
+        "run_id": entry.run.run_id,
+        "experiment": view.experiment if view else None,
+        "run": view.run if view else None,
+    }

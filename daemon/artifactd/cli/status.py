@@ -1,0 +1,280 @@
+"""``artifactd status``: how everything stands, from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from artifactd.cli import common, tables
+from artifactd.cli.settings import reader_config
+from artifactd.errors import Kind
+from artifactd.ledger import FileView, Report, State
+from artifactd.ledger.report import RunView, holder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+    from artifactd.ledger import Blockage, Totals, WatchView
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+_RUNS_SHOWN = 20
+_FAILURES_SHOWN = 20
+_EVERY = 1.0
+_AT_LEAST_EVERY = 5.0
+"""Seconds after which a ledger that did not change is asked again: whether a service works does not show in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger says at one moment."""
+
+    service: str | None
+    totals: Totals
+    watches: list[WatchView]
+    runs: list[RunView]
+    failures: list[FileView]
+    targets: dict[str, Blockage]
+
+    def count(self, state: State) -> int:
+        """Files in a state."""
+        return self.totals.states.get(state, 0)
+
+    def lag(self) -> float:
+        """Seconds since the oldest pending file changed; 0 when nothing is pending."""
+        oldest = self.totals.oldest_due
+        return 0.0 if oldest is None else max(0.0, time.time() - oldest)
+
+
+@app.command(epilog="Example: [bold]artifactd status --watch[/]")
+def status(
+    config: common.ConfigOption = None,
+    state_dir: common.StateDirOption = None,
+    json_: common.JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until Ctrl-C.")] = False,
+) -> None:
+    """Show counts, lag, runs, failures with their reasons, and the health of the watches.
+
+    Reads the ledger alone: it works beside a running service, without one,
+    and offline.
+    """
+    folder = reader_config(config, state_dir).state_dir
+    report = Report(folder)
+    try:
+        if watch:
+            _watch(report, folder, as_json=json_)
+        elif json_:
+            common.print_json(as_data(read(report, folder)))
+        else:
+            common.out().print(as_table(read(report, folder), folder))
+    finally:
+        report.close()
+
+
+def read(report: Report, folder: Path) -> Standing:
+    """Ask the ledger once."""
+    with report.snapshot():
+        return Standing(
+            holder(folder), report.totals(), report.watches(), report.runs(), report.failures(), report.blockages()
+        )
+
+
+def as_data(now: Standing) -> dict[str, Any]:
+    """What `--json` prints; the keys are part of the outside contract."""
+    return {
+        "pending": now.count(State.DUE),
+        "uploading": now.count(State.UPLOADING),
+        "stored": now.count(State.STORED),
+        "failed": now.count(State.FAILED),
+        "ignored": now.count(State.IGNORED),
+        "oldest_pending_seconds": round(now.lag(), 1),
+        "bytes_sent": now.totals.bytes_sent,
+        "bytes_unique": now.totals.bytes_unique,
+        "watches": [
+            {"path": tables.path(w.path), "mode": w.mode, "healthy": w.healthy, "detail": w.detail} for w in now.watches
+        ],
+        "runs": [
+            {
+                "experiment": r.experiment,
+                "run": r.run,
+                "run_id": r.run_id,
+                "status": r.status or None,
+                "stored": r.stored,
+                "pending": r.pending,
+                "failed": r.failed,
+            }
+            for r in now.runs
+        ],
+        "failures": [*_held_back(now), *map(_failure, now.failures)],
+    }
+
+
+def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
+    """A target that takes nothing stands for all the files that wait for it."""
+    for uri, block in now.targets.items():
+        yield {
+            "path": uri,
+            "error": block.error,
+            "kind": block.kind,
+            "attempts": block.attempts,
+            "next_try": tables.iso(block.next_try),
+        }
+
+
+def _failure(file: FileView) -> dict[str, Any]:
+    waits = file.state is State.DUE
+    next_try = max(file.due_at or 0.0, file.blockage.next_try if file.blockage else 0.0) if waits else None
+    return {
+        "path": tables.path(file.path),
+        "error": file.error or "",
+        "kind": file.kind if file.kind in set(Kind) else str(Kind.PERMANENT),
+        "attempts": file.attempts,
+        "next_try": tables.iso(next_try),
+    }
+
+
+# -- for people --------------------------------------------------------------------------------------------------
+
+
+def as_table(now: Standing, folder: Path) -> RenderableType:
+    """What people see."""
+    parts: list[RenderableType] = [_head(now, folder)]
+    if now.watches:
+        parts += ["", _watches(now)]
+    if now.runs:
+        parts += ["", _runs(now)]
+    for uri, block in now.targets.items():
+        parts += ["", Text(f"Held back: {uri}", style="bold yellow")]
+        parts.append(
+            tables.details(
+                [
+                    ("because", block.error),
+                    (
+                        "next try",
+                        f"{tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}",
+                    ),
+                    ("what to do", block.cure),
+                ]
+            )
+        )
+    if now.failures:
+        parts += ["", Text("Not delivered", style="bold red"), *_failures(now)]
+    return Group(*parts)
+
+
+def _head(now: Standing, folder: Path) -> Text:
+    waiting = f"{now.count(State.DUE):,} waiting"
+    if now.totals.oldest_due is not None:
+        waiting += f" ({tables.size(now.totals.pending_bytes)}, the oldest for {tables.span(now.lag())})"
+    counts = [waiting]
+    if now.count(State.UPLOADING):
+        counts.append(f"{now.count(State.UPLOADING):,} uploading")
+    counts.append(f"{now.count(State.STORED):,} stored ({tables.size(now.totals.stored_bytes)})")
+    counts += [f"{now.count(State.FAILED):,} failed", f"{now.count(State.IGNORED):,} ignored"]
+    text = Text()
+    if now.service is None:
+        text.append("No service is running", style="bold yellow")
+    else:
+        text.append(now.service, style="bold green")
+        text.append(" is working")
+    text.append(f" · state folder {folder}\n")
+    text.append(" · ".join(counts))
+    sent, unique = now.totals.bytes_sent, now.totals.bytes_unique
+    if unique:
+        text.append(f"\nSent {tables.size(sent)} for {tables.size(unique)} of different content")
+        text.append(f" (each byte {sent / unique:.2f} times)")
+    return text
+
+
+def _watches(now: Standing) -> Table:
+    table = tables.table("Watched folder", "Mode", "Health", fold=("Watched folder", "Health"))
+    for watch in now.watches:
+        health = Text("ok" if watch.healthy else "degraded", style="green" if watch.healthy else "yellow")
+        if watch.detail:
+            health.append(f": {watch.detail}", style="default")
+        table.add_row(tables.path(watch.path), watch.mode or "-", health)
+    return table
+
+
+def _runs(now: Standing) -> Table:
+    numbers = ("Stored", "Size", "Waiting", "Failed")
+    table = tables.table("Experiment", "Run", "Status", *numbers, "Run ID", right=numbers, fold=("Experiment", "Run"))
+    open_ones = [r for r in now.runs if r.pending or r.failed or r.error]
+    latest = now.runs[-_RUNS_SHOWN:]
+    shown = [r for r in open_ones if r not in latest][: 2 * _RUNS_SHOWN] + latest
+    for run in shown:
+        failed = Text(f"{run.failed:,}", style="red" if run.failed else "")
+        table.add_row(
+            run.experiment, run.run, run.status or "not made yet", f"{run.stored:,}", tables.size(run.stored_bytes),
+            f"{run.pending:,}", failed, (run.run_id or "-")[:8],
+        )  # fmt: skip
+    if len(shown) < len(now.runs):
+        table.caption = f"… and {tables.number(len(now.runs) - len(shown), 'more run')}: --json has all"
+        table.caption_justify = "left"
+    return table
+
+
+def _failures(now: Standing) -> Iterator[RenderableType]:
+    for file in now.failures[:_FAILURES_SHOWN]:
+        again = "" if file.state is State.FAILED or file.due_at is None else tables.until(file.due_at)
+        yield Text("  " + tables.path(file.path), overflow="fold")
+        yield tables.details(
+            [
+                ("error", file.error or ""),
+                ("tries", str(file.attempts) if file.attempts else ""),
+                ("next try", again),
+                ("what to do", file.cure or ""),
+            ],
+            indent=4,
+        )
+    more = len(now.failures) - _FAILURES_SHOWN
+    if more > 0:
+        yield Text(f"  … and {more:,} more: --json has {'all' if len(now.failures) < 1000 else 'a thousand'}")
+
+
+# -- again and again ---------------------------------------------------------------------------------------------
+
+
+def _watch(report: Report, folder: Path, *, as_json: bool) -> None:
+    console = common.out()
+    if console.is_terminal and not as_json:
+        from rich.live import Live  # noqa: PLC0415 (for this alone)
+
+        with Live(console=console, auto_refresh=False, screen=False) as live:
+            for now in _moments(report, folder):
+                live.update(as_table(now, folder), refresh=True)
+    last = None
+    for now in _moments(report, folder):
+        data = as_data(now)
+        shown = {**data, "oldest_pending_seconds": 0, "service": now.service}
+        if shown == last:
+            continue
+        last = shown
+        if as_json:
+            sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+        else:
+            console.print(as_table(now, folder))
+            console.print()
+        sys.stdout.flush()
+
+
+def _moments(report: Report, folder: Path) -> Iterator[Standing]:
+    """How it stands, each second; the ledger is asked in full only when it changed."""
+    now, version, asked = None, -1, 0.0
+    while True:
+        seen = report.version()
+        if now is None or seen != version or time.monotonic() - asked > _AT_LEAST_EVERY:
+            now, version, asked = read(report, folder), seen, time.monotonic()
+        yield now
+        time.sleep(_EVERY)

@@ -1,0 +1,157 @@
+"""``artifactd status``: the contract's JSON, and what people see."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifactd.errors import Kind
+from cli_support import RUN_ID, Book, call, own_environment
+from support import environment, wait_for
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    with own_environment(tmp_path):
+        book = Book(tmp_path)
+        yield book
+        book.close()
+
+
+def status(book: Book) -> dict[str, Any]:
+    done = call("status", "--json", "--state-dir", book.state)
+    assert done.exit_code == 0, done.stderr
+    data: dict[str, Any] = json.loads(done.stdout)
+    return data
+
+
+def shown(book: Book) -> str:
+    return call("status", "--state-dir", book.state).stdout
+
+
+def test_json_is_the_contract(book: Book) -> None:
+    book.write("vision/run-1/a", b"12345")
+    book.write("vision/run-1/x.tmp")
+    book.look()
+    book.deliver()
+    failed = book.write("vision/run-2/unreadable")
+    book.look()
+    book.fail("the service's user may not read it")
+    waiting = book.write("vision/run-2/odd\nname")
+    book.look()
+    book.fail("500: oops", Kind.TRANSIENT, next_try=1_900_000_000.0)
+    assert status(book) == {
+        "pending": 1,
+        "uploading": 0,
+        "stored": 1,
+        "failed": 1,
+        "ignored": 1,
+        "oldest_pending_seconds": pytest.approx(0, abs=60),
+        "bytes_sent": 5,
+        "bytes_unique": 5,
+        "watches": [{"path": str(book.drop), "mode": "events", "healthy": True, "detail": ""}],
+        "runs": [
+            {"experiment": "vision", "run": "run-1", "run_id": RUN_ID, "status": "RUNNING"}
+            | {"stored": 1, "pending": 0, "failed": 0},
+            {"experiment": "vision", "run": "run-2", "run_id": None, "status": None}
+            | {"stored": 0, "pending": 1, "failed": 1},
+        ],
+        "failures": [
+            {
+                "path": str(failed),
+                "error": "the service's user may not read it",
+                "kind": "permanent",
+                "attempts": 1,
+                "next_try": None,
+            },
+            {
+                "path": str(waiting).replace("\n", "\\x0a"),
+                "error": "500: oops",
+                "kind": "transient",
+                "attempts": 1,
+                "next_try": "2030-03-17T17:46:40Z",
+            },
+        ],
+    }
+
+
+def test_a_held_back_target_is_shown_once_for_all_its_files(book: Book) -> None:
+    for n in range(5):
+        book.write(f"e/r/{n}")
+    book.look()
+    book.hold(wait=60)
+    data = status(book)
+    (failure,) = data["failures"]
+    assert (failure["path"], failure["kind"], failure["attempts"]) == ("http://mlflow.test", "transient", 3)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", failure["next_try"])
+    assert (data["pending"], data["failed"]) == (5, 0)
+    text = shown(book)
+    assert "Held back: http://mlflow.test" in text
+    assert "cannot be reached" in text
+    assert re.search(r"next try +in \d+ s", text)
+
+
+def test_the_lag_counts_from_the_change_of_the_oldest(book: Book) -> None:
+    assert status(book)["oldest_pending_seconds"] == 0.0
+    book.write("e/r/a")
+    book.look()
+    time.sleep(0.2)
+    assert 0.1 < status(book)["oldest_pending_seconds"] < 60
+
+
+def test_people_see_counts_runs_failures_and_cures(book: Book) -> None:
+    book.write("vision/run-1/a", b"x" * 2048)
+    book.look()
+    book.deliver()
+    path = book.write("vision/run-2/unreadable")
+    book.look()
+    book.fail("the service's user may not read it")
+    book.ledger.describe_root(book.root, "scan", healthy=False, detail="nfs4 is a network filesystem")
+    text = shown(book)
+    assert f"No service is running · state folder {book.state}" in text
+    assert "0 waiting · 1 stored (2.0 KiB) · 1 failed · 0 ignored" in text
+    assert re.search(r"vision +run-1 +RUNNING +1 +2.0 KiB +0 +0 +01234567", text)
+    assert re.search(r"vision +run-2 +not made yet +0 +0 B +0 +1 +-", text)
+    assert "degraded: nfs4 is a network filesystem" in text
+    assert f"  {path}\n" in text
+    assert "Give it access" in text
+
+
+def test_it_says_who_works(book: Book) -> None:
+    with book.in_use():
+        assert shown(book).startswith(f"artifactd run (pid {os.getpid()}) is working · ")
+
+
+def test_without_a_ledger(book: Book, tmp_path: Path) -> None:
+    done = call("status", "--json", "--state-dir", tmp_path / "none")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"no ledger at {tmp_path}/none/ledger.db" in done.stderr
+
+
+def test_watch_shows_each_change_and_ends_by_ctrl_c(book: Book) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "artifactd", "status", "--watch", "--json", "--state-dir", str(book.state)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    try:
+        assert json.loads(watching.stdout.readline())["pending"] == 0
+        book.write("e/r/a")
+        book.look()
+        assert json.loads(watching.stdout.readline())["pending"] == 1
+        watching.send_signal(signal.SIGINT)
+        wait_for(lambda: watching.poll() is not None, "Ctrl-C ends it", 10)
+    finally:
+        watching.kill()
+        _, errors = watching.communicate()
+    assert (watching.returncode, errors) == (130, "")
