@@ -1,0 +1,134 @@
+"""The service as a service manager sees it: notifications on a real socket, watchdog, reload, a user of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import Program, environment, wait_for
+
+
+class Manager:
+    """The service manager's end of ``$NOTIFY_SOCKET``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._socket.setblocking(False)
+        self.said: list[tuple[float, str]] = []
+
+    def hear(self) -> list[str]:
+        while True:
+            try:
+                message = self._socket.recv(65536).decode()
+            except BlockingIOError:
+                return [line for _, line in self.said]
+            self.said += [(time.monotonic(), line) for line in message.splitlines()]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    made = Manager(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    made = Program(tmp_path)
+    (made.drop / "e" / "r").mkdir(parents=True)
+    (made.drop / "e" / "r" / "a").write_text("a")
+    return made
+
+
+def test_the_life_of_a_service(program: Program, manager: Manager) -> None:
+    with program.running(NOTIFY_SOCKET=str(manager.path), WATCHDOG_USEC="2000000") as process:
+        wait_for(lambda: "READY=1" in manager.hear(), "it is ready")
+        wait_for(lambda: manager.hear().count("WATCHDOG=1") >= 4, "it pings")
+        pings = [at for at, line in manager.said if line == "WATCHDOG=1"]
+        assert max(b - a for a, b in itertools.pairwise(pings)) < 2.0, "a ping is never late"
+        program.wait_idle()
+        wait_for(lambda: "STATUS=all stored" in manager.hear(), "one human line")
+        process.send_signal(signal.SIGHUP)
+        wait_for(
+            lambda: "RELOADING=1" in manager.hear() and manager.hear().count("READY=1") == 2, "it says that it reloads"
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "STOPPING=1" in manager.hear()
+
+
+def test_a_stopped_loop_stops_pinging(program: Program, manager: Manager) -> None:
+    with program.running(NOTIFY_SOCKET=str(manager.path), WATCHDOG_USEC="2000000") as process:
+        wait_for(lambda: "WATCHDOG=1" in manager.hear(), "it pings")
+        process.send_signal(signal.SIGSTOP)
+        try:
+            manager.hear()
+            before = len(manager.said)
+            end = time.monotonic() + 2.5
+            wait_for(lambda: time.monotonic() > end, "more than the watchdog's time has passed")
+            manager.hear()
+            assert [line for _, line in manager.said[before:]].count("WATCHDOG=1") <= 1
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
+def test_a_wrong_config_is_told_and_never_ready(program: Program, manager: Manager) -> None:
+    program.config.write_text(program.config.read_text() + 'layuot = "{run}"\n[retry]\ninitial = "soon"\n')
+    done = program.call("run", "--config", str(program.config), NOTIFY_SOCKET=str(manager.path))
+    assert done.returncode == 2
+    assert "layuot" in done.stderr
+    assert "layout" in done.stderr
+    assert "soon" in done.stderr, "all mistakes at once"
+    assert "Traceback" not in done.stderr
+    assert "READY=1" not in manager.hear()
+    assert not program.state.exists(), "nothing was begun"
+
+
+@pytest.mark.root
+def test_a_file_that_the_service_may_not_read_is_a_failure_with_the_cure(program: Program) -> None:
+    """The safetensors case: another user's file of mode 0600. Root without its capabilities is such a reader."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to give files to another user")
+    nobody = 65534
+    folder = program.drop / "e" / "r"
+    closed, locked = folder / "closed.bin", folder / "locked"
+    closed.write_bytes(b"22")
+    locked.mkdir()
+    for path in (closed, locked):
+        os.chown(path, nobody, nobody)
+        path.chmod(0o600)
+
+    def sync() -> subprocess.CompletedProcess[str]:
+        caps = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={caps}", sys.executable, "-m", "artifactd", "sync"]
+        return subprocess.run(
+            [*command, "--config", str(program.config)],
+            env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    done = sync()
+    assert done.returncode == 3, done.stdout + done.stderr
+    status = program.status()
+    assert (status["stored"], status["failed"]) == (1, 2)
+    assert {f["path"]: f["kind"] for f in status["failures"]} == {str(closed): "permanent", str(locked): "permanent"}
+    assert "setfacl" in program.call("explain", str(closed)).stdout
+    closed.chmod(0o644)
+    locked.chmod(0o755)
+    done = sync()
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = program.status()
+    assert (status["stored"], status["failed"]) == (2, 0)
