@@ -78,7 +78,7 @@ def configure(
         case "json":
             render = _render_json
         case _:
-            time = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
+            time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
             render = _Console(colors=_wants_colors(stream))
     structlog.configure(
         processors=[

@@ -102,8 +102,10 @@ def print_json(data: object) -> None:
 def guarded() -> Iterator[None]:
     """End what ends a command: errors in words, Ctrl-C and a reader that went away in silence."""
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except DeliveryError as exc:
         transient = exc.failure.kind is Kind.TRANSIENT
         say(f"artifactd: {exc.problem}\n  {_AGAIN if transient else exc.cure}")

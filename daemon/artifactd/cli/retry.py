@@ -37,7 +37,7 @@ def retry(
     folder = reader_config(config, state_dir).state_dir
     report = Report(folder)
     try:
-        done = [report.retry(os.path.abspath(os.fsencode(path))) for path in paths or ()] or [report.retry(None)]
+        done = [report.retry(report.own_path(os.fsencode(path))) for path in paths or ()] or [report.retry(None)]
     finally:
         report.close()
     due, unmended = sum(d.due for d in done), sum(d.unmended for d in done)

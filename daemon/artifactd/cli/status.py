@@ -45,7 +45,7 @@ class Standing:
     watches: list[WatchView]
     runs: list[RunView]
     failures: list[FileView]
-    targets: dict[str, Blockage]
+    held: dict[str, Blockage]
 
     def count(self, state: State) -> int:
         """Files in a state."""
@@ -85,9 +85,8 @@ def status(
 def read(report: Report, folder: Path) -> Standing:
     """Ask the ledger once."""
     with report.snapshot():
-        return Standing(
-            holder(folder), report.totals(), report.watches(), report.runs(), report.failures(), report.blockages()
-        )
+        held = report.blockages() | {tables.path(run): block for run, block in report.held_runs().items()}
+        return Standing(holder(folder), report.totals(), report.watches(), report.runs(), report.failures(), held)
 
 
 def as_data(now: Standing) -> dict[str, Any]:
@@ -121,10 +120,10 @@ def as_data(now: Standing) -> dict[str, Any]:
 
 
 def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
-    """A target that takes nothing stands for all the files that wait for it."""
-    for uri, block in now.targets.items():
+    """A server or run that takes nothing now stands for all the files that wait for it."""
+    for what, block in now.held.items():
         yield {
-            "path": uri,
+            "path": what,
             "error": block.error,
             "kind": block.kind,
             "attempts": block.attempts,
@@ -154,8 +153,8 @@ def as_table(now: Standing, folder: Path) -> RenderableType:
         parts += ["", _watches(now)]
     if now.runs:
         parts += ["", _runs(now)]
-    for uri, block in now.targets.items():
-        parts += ["", Text(f"Held back: {uri}", style="bold yellow")]
+    for what, block in now.held.items():
+        parts += ["", Text(f"Held back: {what}", style="bold yellow")]
         parts.append(
             tables.details(
                 [

@@ -161,6 +161,14 @@ class Report:
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
         return {r[0]: Blockage(*r[1:]) for r in rows}
 
+    def held_runs(self) -> dict[bytes, Blockage]:
+        """Runs of active roots that are held back now, each by its absolute folder."""
+        rows = self._con.execute(
+            "SELECT roots.path, r.folder, r.kind, r.error, r.cure, r.attempts, r.next_try FROM runs r"
+            " JOIN roots ON roots.id = r.root AND roots.active WHERE r.kind IS NOT NULL ORDER BY r.id"
+        )
+        return {join(bytes(path), bytes(folder)): Blockage(*rest) for path, folder, *rest in rows}
+
     def file(self, root: bytes, folder: bytes, name: bytes) -> FileView | None:
         """What the ledger knows of one file."""
         row = self._con.execute(
@@ -196,6 +204,18 @@ class Report:
             values,
         )
         return {State(state): count for state, count in rows}
+
+    def own_path(self, path: bytes) -> bytes:
+        """A path that a person gave: absolute and, where links lead into a watched folder, as the ledger names it."""
+        path = os.path.abspath(path)
+        roots = [bytes(root) for (root,) in self._con.execute("SELECT path FROM roots WHERE active")]
+        if any(within(path, root) or within(root, path) for root in roots):
+            return path
+        real = os.path.realpath(path)
+        for root in roots:
+            if within(real, os.path.realpath(root)):
+                return join(root, real[len(os.path.realpath(root)) :].lstrip(b"/"))
+        return path
 
     def runs_at(self, path: bytes) -> list[RunView]:
         """Runs that an absolute path belongs to or holds: those of the folders at, above and below it."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 KEY_TAG = "artifactd.key"
 _PER_REQUEST = 100
 """Params, or tags, that MLflow takes in one ``log_batch``."""
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Has MLflow's UI show the experiment as model training; a new one is taken for a GenAI project otherwise (3.17)."""
 _KEPT = ("artifactd.", "mlflow.source.")
 
 
@@ -122,7 +124,7 @@ def _experiment(client: MlflowClient, spec: RunSpec) -> str:
     found = client.get_experiment_by_name(spec.experiment)
     if found is None:
         try:
-            return str(client.create_experiment(spec.experiment, artifact_location=spec.artifact_location))
+            return str(client.create_experiment(spec.experiment, spec.artifact_location, tags=_TRAINING))
         except MlflowException as exc:
             if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

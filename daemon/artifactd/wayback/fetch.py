@@ -53,7 +53,8 @@ class Fetcher:
     """
 
     def __init__(self, beside: Path | None = None) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix=".artifactd-", dir=beside))
+        # A name that watches exclude by default: somebody may pull into a watched folder.
+        self._folder = Path(tempfile.mkdtemp(prefix=".tmp-artifactd-", dir=beside))
 
     def __enter__(self) -> Fetcher:
         return self

@@ -64,7 +64,7 @@ def find_runs(report: Report | None, what: bytes | None, target: str) -> list[Fo
         run_id = what.decode()
         mine = [view for view in views if view.run_id == run_id]
         return _grouped(_on(target, mine), None) if mine else [Found(run_id)]
-    path = None if what is None else os.path.abspath(what)
+    path = what if what is None or report is None else report.own_path(what)
     found = [view for view in views if path is None or within(view.folder, path)]
     inside = [view for view in views if path is not None and within(path, view.folder)]
     if not found and not inside:
@@ -101,6 +101,7 @@ def _on(target: str, views: Sequence[RunView]) -> list[RunView]:
 def _unknown(path: bytes | None) -> ArtifactdError:
     if path is None:
         return ArtifactdError("the ledger knows no run yet", "`artifactd status` says what is under way")
+    path = os.path.abspath(path)
     cure = "`artifactd status` lists the runs; a run id of 32 hex digits works too"
     if re.fullmatch(rb"[0-9A-Fa-f]{6,31}", os.path.basename(path)) and not os.path.exists(path):
         cure = "A run id has 32 hex digits: give it whole; `artifactd status --json` has it"
