@@ -14,8 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from artifactd.cli import app
-from artifactd.config import WatchConfig
-from artifactd.engine import layout_of
+from artifactd.config import WatchConfig, layout_of
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.explain import Watch
 from artifactd.ledger import Blockage, Ledger, Report, StateLock

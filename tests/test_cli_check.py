@@ -56,10 +56,12 @@ def test_what_is_not_in_order_is_told_with_its_cure_and_exit_1(tmp_path: Path) -
     assert 'on_change = "version" has no effect in this version' in done.stderr
 
 
-def test_the_effective_config_is_toml_that_artifactd_reads_again(tmp_path: Path) -> None:
+def test_the_effective_config_is_shown_as_toml(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be, so that nothing further is asked")
     (tmp_path / "drop").mkdir()
+    path = tmp_path / "config.toml"
     route = '[[watch.route]]\nmatch = "*.png"\nartifact_path = "plots"\n'
-    path = config(tmp_path, f"http://127.0.0.1:{free_port()}", "drop", more=route)
+    path.write_text(f'state_dir = "{tmp_path}/state"\n[[watch]]\npath = "{tmp_path}/drop"\n{route}')
     listed, _, _ = re.split(r"\n\n( *What )", call("check", "--config", path).stdout)
     shown = tomllib.loads(listed)
     assert shown["watch"][0]["path"] == f"{tmp_path}/drop"

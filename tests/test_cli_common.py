@@ -142,10 +142,11 @@ def on_terminal(command: list[str], env: dict[str, str]) -> str:
     return said.decode()
 
 
-def test_a_reader_that_goes_away_is_no_trouble(book: Book) -> None:
-    for args in (["--json"], []):
+def test_a_reader_that_goes_away_is_no_trouble(book: Book, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for args in (["status", "--json"], ["status"], ["sync", str(tmp_path / "empty"), "--json"]):
         process = subprocess.Popen(
-            [sys.executable, "-m", "artifactd", "status", *args, "--state-dir", str(book.state)],
+            [sys.executable, "-m", "artifactd", *args, "--state-dir", str(book.state)],
             env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None

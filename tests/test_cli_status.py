@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from artifactd.errors import Kind
+from artifactd.ledger import Blockage
 from cli_support import RUN_ID, Book, call, own_environment
 from support import environment, wait_for
 
@@ -99,6 +100,16 @@ def test_a_held_back_target_is_shown_once_for_all_its_files(book: Book) -> None:
     assert "Held back: http://mlflow.test" in text
     assert "cannot be reached" in text
     assert re.search(r"next try +in \d+ s", text)
+
+
+def test_a_held_back_run_is_shown_by_its_folder(book: Book) -> None:
+    folder = book.write("e/r/a").parent
+    book.look()
+    blockage = Blockage(Kind.PAUSED, "s3://bucket refuses: AccessDenied", "Check the credentials", 2, time.time() + 60)
+    book.ledger.block_run(book.rows()[0], blockage)
+    (failure,) = status(book)["failures"]
+    assert (failure["path"], failure["kind"], failure["attempts"]) == (str(folder), "paused", 2)
+    assert f"Held back: {folder}" in shown(book)
 
 
 def test_the_lag_counts_from_the_change_of_the_oldest(book: Book) -> None:

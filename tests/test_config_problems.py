@@ -417,3 +417,14 @@ def test_whatever_is_configured_the_answer_is_a_config_or_its_mistakes(data: dic
         str(error).encode()
     else:
         assert isinstance(config, Config)
+
+
+def test_a_database_of_ones_own_needs_a_place_for_artifacts(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    uri = "postgresql+psycopg2://db/mlflow"
+    file.write_text(f'[mlflow]\ntracking_uri = "{uri}"\n[[watch]]\npath = "{tmp_path}/drop"\n')
+    with pytest.raises(ConfigError, match="where artifacts are kept") as caught:
+        load_config(file)
+    assert [p.key for p in caught.value.problems] == ["mlflow.artifact_location"]
+    file.write_text(file.read_text().replace("[mlflow]", '[mlflow]\nartifact_location = "/srv/artifacts"'))
+    assert load_config(file).tracking_uri == uri

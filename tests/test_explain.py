@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from artifactd.engine import layout_of
+from artifactd.config import layout_of
 from artifactd.errors import Kind
 from artifactd.explain import Answer, Explainer, Summary, Watch
 from cli_support import RUN_ID, Book

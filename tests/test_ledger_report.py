@@ -135,6 +135,16 @@ def test_without_a_ledger_it_says_where_it_looked(tmp_path: Path) -> None:
         Report(tmp_path)
 
 
+def test_a_path_through_links_is_known_by_its_own_name(book: Book, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(book.drop)
+    with book.report() as report:
+        own = os.fsencode(book.drop)
+        assert report.own_path(os.fsencode(tmp_path / "alias" / "e" / "r")) == own + b"/e/r"
+        assert report.own_path(os.fsencode(tmp_path / "alias")) == own
+        assert report.own_path(own + b"/e/../x/") == own + b"/x"
+        assert report.own_path(b"/elsewhere") == b"/elsewhere"
+
+
 def test_version_moves_with_writes_of_others(book: Book) -> None:
     with book.report() as report:
         before = report.version()

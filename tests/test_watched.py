@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from artifactd import watched as room
-from artifactd.config import WatchConfig
-from artifactd.engine import layout_of
+from artifactd.config import WatchConfig, layout_of
 from artifactd.ledger import Ledger, Report, WatchView
 from artifactd.look import Looker, Place
 from artifactd.watched import Watched

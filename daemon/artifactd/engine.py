@@ -9,16 +9,15 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from artifactd.config import Config, WatchConfig
+from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Delivered, Dispatcher, Source
 from artifactd.delivery.messages import Target
 from artifactd.delivery.pool import Pool
-from artifactd.layout import Layout, Route
 from artifactd.ledger import Ledger, StateLock
 from artifactd.look import Looker, Place
 from artifactd.secrets import mask
@@ -212,21 +211,6 @@ class Engine:
         for watched in self._watched:
             watched.close()
         self._watched = []
-
-
-def layout_of(config: WatchConfig) -> Layout:
-    """The layout that a watch's settings describe."""
-    constants: Mapping[str, str] = {
-        k: v for k, v in (("experiment", config.experiment), ("run", config.run)) if v is not None
-    }
-    return Layout(
-        config.layout,
-        constants=constants,
-        include=config.include,
-        exclude=config.exclude,
-        live=config.live,
-        routes=[Route(r.match, r.artifact_path, r.kind) for r in config.route],
-    )
 
 
 def _workers(config: Config) -> int:

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from artifactd.cli import common, tables
 from artifactd.cli.settings import reader_config
-from artifactd.config import Config, WatchConfig
-from artifactd.engine import layout_of
+from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.errors import ArtifactdError
 from artifactd.explain import FAILED, IGNORED, MISSING, OUTSIDE, STORED, WAITING, Answer, Explainer, Summary, Watch
 from artifactd.ledger import LedgerError, Report

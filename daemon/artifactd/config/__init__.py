@@ -17,6 +17,7 @@ from artifactd.config.model import (
     WatchConfig,
 )
 from artifactd.config.problems import ConfigError, Problem
+from artifactd.config.rules import layout_of
 from artifactd.config.units import format_duration, parse_duration, parse_size
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "UploadConfig",
     "WatchConfig",
     "format_duration",
+    "layout_of",
     "load_config",
     "masked",
     "parse_duration",

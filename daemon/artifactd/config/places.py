@@ -37,6 +37,8 @@ def clashes(places: Places) -> Iterator[tuple[Loc, Mistake]]:
     real = [(loc, path, os.path.realpath(path)) for loc, path in places.watches]
     if places.state_dir is not None and "?" in str(places.state_dir):
         yield ("state_dir",), Mistake("a '?' ends the path in a SQLite URL", "take a folder without it")
+    if mistake := _homeless(places):
+        yield ("mlflow", "artifact_location"), mistake
     for index, (loc, path, folder) in enumerate(real):
         if os.path.exists(folder) and not os.path.isdir(folder):
             yield loc, Mistake(f"{shown(str(path))} is no folder", "write the folder that holds it")
@@ -44,6 +46,19 @@ def clashes(places: Places) -> Iterator[tuple[Loc, Mistake]]:
             if mistake := _overlap(folder, other, f"{dotted(other_loc)} ({shown(str(other_path))})"):
                 yield loc, mistake
         yield from ((loc, mistake) for mistake in _held(path, folder, places))
+
+
+def _homeless(places: Places) -> Mistake | None:
+    """A database that a client opens by itself names no artifact store: MLflow would take ./mlruns of any folder."""
+    uri = places.tracking_uri
+    if uri is None or places.state_dir is None or places.artifact_location is not None:
+        return None
+    if uri.startswith(("http://", "https://", "databricks")) or uri == embedded_uri(places.state_dir):
+        return None
+    return Mistake(
+        "with a database as tracking_uri nothing says where artifacts are kept",
+        'write a folder or store, as artifact_location = "/srv/mlflow-artifacts" or "s3://bucket/path"',
+    )
 
 
 def is_inside(path: str, folder: str) -> bool:

@@ -91,7 +91,9 @@ class RunArtifacts:
             listed = self._repo.list_artifacts(folder or None)
         except Exception as exc:
             raise self._classed(exc) from exc
-        return [(i.path.rpartition("/")[2], i.file_size or 0, bool(i.is_dir)) for i in listed]
+        # A store that lists its own folder, or a way out of it, is not followed there.
+        names = ((i.path.rpartition("/")[2], i) for i in listed)
+        return [(name, i.file_size or 0, bool(i.is_dir)) for name, i in names if name not in ("", ".", "..")]
 
     def download(self, artifact_path: str, to: Path) -> None:
         """Bring one artifact into the file `to`, by way of a temporary name beside it."""
