@@ -91,7 +91,7 @@ class Book:
             self.ledger.set_run_id(row, run_id, "RUNNING", "")
             for file in self.ledger.claim(row, time.time() + 3600, 10_000, 2**40):
                 digest = hashlib.sha256((self.drop / os.fsdecode(file.rel)).read_bytes()).digest()
-                self.ledger.delivered(file, digest, now=time.time(), sent=True, due_again=0.0)
+                self.ledger.delivered(file, digest, size=file.signature.size, now=time.time(), sent=True, due_again=0.0)
                 self.ledger.count("bytes_sent", file.signature.size)
                 self.ledger.count("bytes_unique", file.signature.size)
 
@@ -110,7 +110,7 @@ class Book:
                 with open(os.path.join(self.watch.path, file.rel), "rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").digest()
                     artifacts.upload(stream.fileno(), file.signature.size, file.dir, file.leaf)
-                self.ledger.delivered(file, digest, now=time.time(), sent=True, due_again=0.0)
+                self.ledger.delivered(file, digest, size=file.signature.size, now=time.time(), sent=True, due_again=0.0)
         return ids
 
     def fail(self, error: str = "it cannot be read", kind: Kind = Kind.PERMANENT, next_try: float = 0.0) -> None:

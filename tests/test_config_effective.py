@@ -109,7 +109,7 @@ def test_defaults_give_no_notice() -> None:
 @pytest.mark.parametrize(
     ("config", "key"),
     [
-        ({"watch": [{"path": "/d"}, {"path": "/e", "live": ["*.log"]}]}, 'watch[1].live = ["*.log"] '),
+        ({"watch": [{"path": "/d"}, {"path": "/e", "run_scope": "fleet"}]}, 'watch[1].run_scope = "fleet" '),
         ({"watch": [{"path": "/d", "on_change": "version"}]}, 'watch[0].on_change = "version" '),
         ({"watch": [{"path": "/d", "after_upload": "delete"}]}, 'watch[0].after_upload = "delete" '),
         ({"watch": [{"path": "/d", "run_scope": "fleet"}]}, 'watch[0].run_scope = "fleet" '),
@@ -120,7 +120,7 @@ def test_defaults_give_no_notice() -> None:
 )
 def test_what_has_no_effect_yet_is_said(config: dict[str, Any], key: str) -> None:
     (notice,) = Config.model_validate(config).notices()
-    assert notice.startswith(f"{key}has no effect in this version: ")
+    assert notice.startswith(f"{key}is not all there in this version: ")
     assert notice.endswith(".")
 
 

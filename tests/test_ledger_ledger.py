@@ -75,7 +75,7 @@ def test_a_due_file_is_claimed_once_and_not_before_its_time(drop: Tree) -> None:
 def test_a_crash_puts_what_was_under_way_back_and_doubts_its_digest(drop: Tree) -> None:
     drop.want(b"a")
     (file,) = drop.claim()
-    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     drop.want(b"a", B)
     (again,) = drop.claim()
     assert again.digest == DIGEST
@@ -89,7 +89,7 @@ def test_a_change_seen_during_the_upload_is_due_again(drop: Tree) -> None:
     (file,) = drop.claim()
     drop.want(b"a", B)
     assert drop.state(b"a") is State.UPLOADING
-    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     assert drop.state(b"a") is State.DUE
     (again,) = drop.claim()
     assert (again.signature, again.digest) == (B, DIGEST)
@@ -99,7 +99,7 @@ def test_a_move_seen_during_the_upload_leaves_no_receipt_at_the_new_place(drop: 
     drop.want(b"a", dest=1)
     (file,) = drop.claim()
     drop.want(b"a", dest=2)
-    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     (again,) = drop.claim()
     assert (again.dest, again.digest) == (2, None)
 
@@ -107,13 +107,13 @@ def test_a_move_seen_during_the_upload_leaves_no_receipt_at_the_new_place(drop: 
 def test_a_receipt_says_whether_the_content_was_new(drop: Tree) -> None:
     drop.want(b"a")
     (file,) = drop.claim()
-    assert drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    assert drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     drop.want(b"a", B)
     (file,) = drop.claim()
-    assert not drop.ledger.delivered(file, DIGEST, now=1, sent=False, due_again=2)
+    assert not drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=False, due_again=2)
     drop.want(b"a", A)
     (file,) = drop.claim()
-    assert not drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2), "a repeat after a crash"
+    assert not drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2), "a repeat after a crash"
 
 
 def test_vanished_files_are_forgotten_but_receipts_stay(drop: Tree) -> None:
@@ -122,7 +122,7 @@ def test_vanished_files_are_forgotten_but_receipts_stay(drop: Tree) -> None:
     assert b"never-sent" not in drop.ledger.known_files(drop.folder)
     drop.want(b"sent")
     (file,) = drop.claim()
-    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     drop.want(b"sent", B)
     drop.ledger.forget(drop.folder, [b"sent"])
     assert drop.state(b"sent") is State.STORED
@@ -183,17 +183,17 @@ def test_a_run_ends_once_all_is_stored_and_a_failed_marker_wins(drop: Tree) -> N
     drop.want(b".done", dest=2)
     assert ledger.runs_to_end(MARKERS) == []
     model, done = sorted(drop.claim(), key=lambda f: f.rel, reverse=True)
-    ledger.delivered(done, DIGEST, now=1, sent=True, due_again=2)
+    ledger.delivered(done, DIGEST, size=10, now=1, sent=True, due_again=2)
     assert ledger.runs_to_end(MARKERS) == []
     ledger.not_delivered(model.id, Failure(Kind.PERMANENT, Scope.FILE, "no"), 0, touched=False)
     assert ledger.runs_to_end(MARKERS) == [], "a failed file is not stored"
     drop.want(b"model", B, dest=1)
     (model,) = drop.claim()
-    ledger.delivered(model, DIGEST, now=1, sent=True, due_again=2)
+    ledger.delivered(model, DIGEST, size=10, now=1, sent=True, due_again=2)
     assert [(r.id, s) for r, s in ledger.runs_to_end(MARKERS)] == [(drop.run, "FINISHED")]
     drop.want(b".failed", dest=3)
     (failed,) = drop.claim()
-    ledger.delivered(failed, DIGEST, now=1, sent=True, due_again=2)
+    ledger.delivered(failed, DIGEST, size=10, now=1, sent=True, due_again=2)
     assert [s for _, s in ledger.runs_to_end(MARKERS)] == ["FAILED"]
     ledger.set_run_status(drop.run, "FAILED")
     assert ledger.runs_to_end(MARKERS) == [], "an ended run stays as it is"
@@ -204,7 +204,7 @@ def test_a_marker_elsewhere_in_the_tree_ends_nothing(drop: Tree) -> None:
     deeper = (drop.ledger.folder(drop.root, b"e/r/data", create=True) or (0, ""))[0]
     drop.ledger.want(deeper, [Wanted(b".done", State.DUE, A, drop.run, "data", ".done", 9, due_at=1.0)])
     (file,) = drop.claim()
-    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     assert drop.ledger.runs_to_end(MARKERS) == []
 
 
@@ -277,7 +277,7 @@ def test_no_turn_of_the_loop_reads_all_files(drop: Tree) -> None:
     drop.ledger.only_restless()
     drop.ledger.runs_to_end(MARKERS)
     drop.ledger.runs_to_update()
-    drop.ledger.delivered(file, DIGEST, now=1, sent=True, due_again=2)
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     drop.ledger.fail_run_files(drop.run, GONE_RUN)
     drop.ledger.holder(1, file.id)
     con.set_trace_callback(None)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from artifactd import failpoint
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Delivered, Dispatcher, Source
@@ -93,7 +94,7 @@ class Engine:
             target_name=self.target_name,
             artifact_location=config.mlflow.artifact_location or (embedded.as_uri() if embedded else None),
             backoff=Backoff(config.retry.initial, config.retry.maximum, config.retry.give_up_after),
-            sources={w.ident: Source(w.config.settle, w.leases) for w in self._watched},
+            sources={w.ident: Source(w.config.settle, w.leases, w.look_again) for w in self._watched},
             news=self._news,
         )
 
@@ -128,6 +129,8 @@ class Engine:
                 watched.look_at_hints(now)
                 watched.scan_some(SLICE, now)
             jobs = self._dispatcher.assign(time.time())
+        if jobs:
+            failpoint.reach("claims.handed_out")
         self._dispatcher.submit(jobs)  # only once the claims are durable
         self._see_to_pool()
         self._rest(longest)

@@ -13,11 +13,13 @@ from typing import Any
 
 from artifactd.errors import Kind
 from artifactd.layout import Destination, Ignored, Layout
-from artifactd.ledger import FileId, KnownFile, Ledger, State, Wanted
+from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
 from artifactd.ledger.looks import CLASH
 from artifactd.names import encode_text
+from artifactd.pace import Past, pace
 from artifactd.paths import join
 from artifactd.runfolder import (
+    MARKERS,
     MAX_SETTINGS_BYTES,
     SETTINGS_NAME,
     RunSettings,
@@ -26,13 +28,16 @@ from artifactd.runfolder import (
     parse_settings,
 )
 from artifactd.watching.inside import NotRegular, open_file
-from artifactd.watching.scan import Listing
-from artifactd.watching.signature import Signature, rest_at
+from artifactd.watching.scan import Listing, look
+from artifactd.watching.signature import Signature
 
 _NO_SIGNATURE = Signature(0, 0, 0, 0)
 _FACTS_KEPT = 10_000
 _TAG_LIMIT = 5000
 """Characters of a tag value; MLflow cuts silently at 8,000 (older servers at 5,000)."""
+LIVE_LOOK = 15.0
+"""Most seconds between two looks at a growing file that waits for its next snapshot or its end."""
+
 NOTE_TAG = "mlflow.note.content"
 """The tag that MLflow's UI shows as a run's description."""
 
@@ -61,6 +66,7 @@ class _Facts:
     settings: RunSettings
     error: str | None
     seen: Signature | None
+    ended: bool
     row: int | None = None
 
 
@@ -93,13 +99,14 @@ class Looker:
         self._where = place
         self._facts: dict[bytes, _Facts] = {}
 
-    def apply(self, root_fd: int, listing: Listing, now: float) -> Seen:
+    def apply(self, root_fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
         """Bring the ledger in line with a listing.
 
         Args:
             root_fd: The watched root, to read a run folder's artifactd.toml.
             listing: As seen on disk.
             now: Unix seconds.
+            repace: Also say anew when unchanged growing files are due: their time has come, or seems to.
 
         Returns:
             What changed.
@@ -124,7 +131,7 @@ class Looker:
         folder, old_rules = known_folder
         names = None if listing.whole else [*listing.files, *listing.others]
         known = self._ledger.known_files(folder, names)
-        wanted = self._wanted(folder, listing, facts, known, rules == old_rules, now)
+        wanted = self._wanted(folder, listing, facts, known, rules == old_rules, now, repace)
         self._ledger.want(folder, wanted)
         if listing.whole:
             here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})
@@ -160,17 +167,21 @@ class Looker:
         known: dict[bytes, KnownFile],
         same_rules: bool,
         now: float,
+        repace: bool,
     ) -> list[Wanted]:
         wanted: list[Wanted] = []
         taken: dict[int, bytes] = {}
         for name, signature in listing.files.items():
             old = known.get(name)
             same = old is not None and old.signature == signature
-            if same and same_rules and old is not None and old.kind != CLASH:
+            if same and same_rules and old is not None and old.kind != CLASH and not (repace and old.growth):
                 continue
-            row = self._row(folder, listing.rel, name, signature, facts, now, taken)
+            past = Past() if old is None else old.past
+            row = self._row(folder, listing.rel, name, signature, facts, now, taken, past)
             unmoved = same and old is not None and old.dest == row.dest and row.state is State.DUE
-            if unmoved and old is not None and old.state in (State.STORED, State.DUE, State.UPLOADING):
+            if unmoved and old is not None and old.state in (State.STORED, State.UPLOADING):
+                continue
+            if unmoved and old is not None and old.state is State.DUE and not old.growth:
                 continue
             wanted.append(row)
         for name in listing.others:
@@ -189,6 +200,7 @@ class Looker:
         facts: _Facts | None,
         now: float,
         taken: dict[int, bytes],
+        past: Past,
     ) -> Wanted:
         """The row that a file shall have, whatever it was before."""
         placed = self._layout.place(join(rel, name))
@@ -197,7 +209,6 @@ class Looker:
         directory, _, leaf = placed.artifact_path.rpartition("/")
         dest = _destination(self._where.target, facts.identity, placed.artifact_path)
         run = self._run_row(placed, facts)
-        due_at = rest_at(signature, self._settle, now)
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
             error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
@@ -213,7 +224,14 @@ class Looker:
                 taken[dest] = join(join(self._path, rel), name)
         if error is not None:
             return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
-        return Wanted(name, State.DUE, signature, run, directory, leaf, dest, due_at)
+        live = self._layout.is_live(join(rel, name))
+        when = pace(signature, past, live=live, ended=facts.ended, settle=self._settle, now=now)
+        growth = Growth.SNAPSHOT if when.snapshot else Growth.QUIET if live else Growth.NONE
+        # A growing file is looked at now and then, since nothing says when it has grown enough for a snapshot.
+        due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
+        return Wanted(
+            name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth
+        )  # fmt: skip
 
     def _note_unreadable(self, listing: Listing, seen: Seen) -> None:
         """What may not be looked at is a failure that is shown, in the folder that holds it."""
@@ -244,9 +262,13 @@ class Looker:
         """What the run folder says of itself, and whether that moved all its files since the last look."""
         old = self._facts.get(run_folder)
         if old is not None:
-            if listing.rel != run_folder or (not listing.whole and SETTINGS_NAME not in listing.files):
+            if listing.rel != run_folder:
                 return old, False
-            if listing.files.get(SETTINGS_NAME) == old.seen:
+            ended = not listing.files.keys().isdisjoint(MARKERS)
+            # A look at some names says nothing of those that it does not mention.
+            same_end = ended == old.ended or (not listing.whole and not ended)
+            unnamed = not listing.whole and SETTINGS_NAME not in listing.files
+            if same_end and (unnamed or listing.files.get(SETTINGS_NAME) == old.seen):
                 return old, False
         facts = self._read_facts(root_fd, run_folder)
         if len(self._facts) >= _FACTS_KEPT:
@@ -274,8 +296,10 @@ class Looker:
                 os.close(fd)
         adopted = settings.run_id or adopted_run_id(os.path.basename(run_folder))
         identity = f"run:{adopted}" if adopted else self._key(run_folder)
-        token = hashlib.blake2b(f"{self._where.target}\0{identity}\0{error}".encode(), digest_size=8).hexdigest()
-        return _Facts(identity, token, settings, error, seen)
+        ended = bool(look(root_fd, run_folder, MARKERS.keys()).files)
+        told = f"{self._where.target}\0{identity}\0{error}\0{ended}"
+        token = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        return _Facts(identity, token, settings, error, seen, ended)
 
     def _key(self, run_folder: bytes) -> str:
         """The run's key: the same for the same folder of one host (or fleet), and plain enough for a search filter."""

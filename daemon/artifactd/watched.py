@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from artifactd import log
 from artifactd.config import WatchConfig
@@ -218,13 +218,32 @@ class Watched:
                 for listing in self._walk_from(self._fd, hint.rel):
                     changed += self._apply(self._fd, listing, now).changed
                 continue
-            listing = look(self._fd, hint.rel, hint.names)
-            changed += self._apply(self._fd, listing, now).changed
-            if not listing.gone and b"" not in listing.unreadable:
-                found = listing.files.keys() | listing.others.keys() | listing.unreadable.keys()
-                for name in (hint.names or frozenset()) - found:
-                    self._looker.forget_name(hint.rel, name)
+            changed += self._look_at(self._fd, hint.rel, hint.names, now)
         return changed
+
+    def _look_at(self, fd: int, rel: bytes, names: frozenset[bytes] | None, now: float, *, repace: bool = False) -> int:
+        listing = look(fd, rel, names)
+        changed = self._apply(fd, listing, now, repace=repace).changed
+        if not listing.gone and b"" not in listing.unreadable:
+            found = listing.files.keys() | listing.others.keys() | listing.unreadable.keys()
+            for name in (names or frozenset()) - found:
+                self._looker.forget_name(rel, name)
+        return changed
+
+    def look_again(self, files: Iterable[tuple[bytes, bytes]], now: float) -> None:
+        """Look at files whose time has come, before they are handed out: what changed since waits anew.
+
+        Args:
+            files: Folder and name of each.
+            now: Unix seconds.
+        """
+        if self._fd is None:
+            return
+        by_folder: dict[bytes, set[bytes]] = {}
+        for rel, name in files:
+            by_folder.setdefault(rel, set()).add(name)
+        for rel, names in by_folder.items():
+            self._look_at(self._fd, rel, frozenset(names), now, repace=True)
 
     def scan_some(self, seconds: float, now: float) -> int:
         """Go on with the full scan for a slice of time. Returns how many rows changed."""
@@ -247,10 +266,10 @@ class Watched:
     def _walk_from(self, fd: int, rel: bytes) -> Iterator[Listing]:
         return walk(fd, rel, skip=self._looker.skip)
 
-    def _apply(self, fd: int, listing: Listing, now: float) -> Seen:
+    def _apply(self, fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
         if listing.gone and not listing.rel:
             return Seen()
-        seen = self._looker.apply(fd, listing, now)
+        seen = self._looker.apply(fd, listing, now, repace=repace)
         for rel in seen.look_deep:
             self._hints.folder(rel, deep=True)
         return seen

@@ -1,4 +1,4 @@
-"""What is configured and has no effect in this version: said plainly, never passed over in silence."""
+"""What is configured and not, or not wholly, there in this version: said plainly, never passed over in silence."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pydantic import BaseModel
 from artifactd.config.problems import Loc, dotted, shown
 
 _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("watch.live", bool, "growing files are delivered whole, once they are at rest"),
     ("watch.on_change", lambda value: value == "version", "a changed file overwrites what is stored"),
     ("watch.after_upload", lambda value: value == "delete", "delivered files stay in the folder"),
-    ("watch.run_scope", lambda value: value == "fleet", "each host has a run of its own for a folder"),
+    ("watch.run_scope", lambda value: value == "fleet", "hosts find one another's run by its key, but two that begin at the same moment may make two"),
     ("watch.route.kind", lambda value: value != "artifact", "the file is delivered as a plain artifact"),
     ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),
     ("metrics.listen", bool, "no metrics are served"),
@@ -22,9 +21,9 @@ _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 
 def notices(config: BaseModel) -> tuple[str, ...]:
-    """Give one sentence for each key that is set and has no effect in this version."""
+    """Give one sentence for each key that is set and does not do in this version all that it says."""
     return tuple(
-        f"{dotted(loc)} = {shown(value)} has no effect in this version: {instead}."
+        f"{dotted(loc)} = {shown(value)} is not all there in this version: {instead}."
         for loc, value in _settings(config)
         for key, asks, instead in _NOT_YET
         if key == dotted(tuple(part for part in loc if isinstance(part, str))) and asks(value)

@@ -6,7 +6,7 @@ are due.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from artifactd import log
@@ -30,7 +30,8 @@ from artifactd.delivery.messages import (
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, DueFile, FileId, Ledger, Run
+from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
+from artifactd.pace import sends_now
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS
 from artifactd.text import printable
@@ -48,10 +49,12 @@ class Source:
     Attributes:
         settle: Quiet time in seconds.
         leases: Whether the lease probe means something on its filesystem.
+        look_again: Looks at files (folder, name) before they are handed out.
     """
 
     settle: float
     leases: bool
+    look_again: Callable[[Iterable[tuple[bytes, bytes]], float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,9 @@ class Dispatcher:
                 ),
             )
         source = self.sources[run.root]
-        files = self._ledger.claim(run.id, now, 1 if probing else _BATCH, _BATCH_BYTES)
+        most = 1 if probing else _BATCH
+        source.look_again(self._ledger.peek(run.id, now, most), now)
+        files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
         if not files:
             return None
         return Deliver(self._target, run.id, run.run_id, run.root_path, source.leases, tuple(files))
@@ -259,34 +264,48 @@ class Dispatcher:
 
     def _stored(self, run: Run, result: Stored, now: float) -> None:
         file, sent = result.file, result.sent
-        settle = self.sources[run.root].settle if run.root in self.sources else 0.0
-        new = self._ledger.delivered(file, result.digest, now=now, sent=sent is not None, due_again=now + settle)
+        new = self._ledger.delivered(
+            file, result.digest, size=result.size, now=now, sent=sent is not None, due_again=now + self._settle(run)
+        )
         path = join(run.root_path, file.rel)
-        self._news(Delivered(path, file.signature.size, sent is not None))
+        self._news(Delivered(path, result.size, sent is not None))
         if sent is None:
             self._log.debug("unchanged", path=printable(path))
             return
-        self._ledger.count("bytes_sent", sent)
+        self._count_sent(run, file, sent, now)
         self._ledger.count("bytes_unique", sent if new else 0)
         artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
         self._log.info(
             "stored", experiment=run.experiment, run=run.name, artifact_path=artifact_path,
-            bytes=file.signature.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
+            bytes=result.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
+            **({"snapshot": True} if file.growth is Growth.SNAPSHOT else {}),
         )  # fmt: skip
 
+    def _settle(self, run: Run) -> float:
+        return self.sources[run.root].settle if run.root in self.sources else 0.0
+
+    def _count_sent(self, run: Run, file: DueFile, size: int, now: float) -> None:
+        self._ledger.count("bytes_sent", size)
+        past = self._ledger.past(file.id)
+        # A snapshot is no sign of a runaway; its bytes are what the next one is paced by.
+        more = 0 if file.growth is Growth.SNAPSHOT else 1
+        self._ledger.was_sent(file.id, size, now, in_a_row=sends_now(past, now, self._settle(run)) + more)
+
     def _not_at_rest(self, run: Run, result: NotAtRest, now: float) -> None:
-        self._ledger.count("bytes_sent", result.sent)
+        if result.sent:
+            self._count_sent(run, result.file, result.sent, now)
         if result.signature is None:
             self._ledger.gone(result.file.id)
             return
-        settle = self.sources[run.root].settle if run.root in self.sources else 0.0
+        settle = self._settle(run)
         # A file held open may be quiet for long: its times say nothing about when to look again.
         again = now + max(settle, 1.0) if result.reason == STILL_OPEN else rest_at(result.signature, settle, now)
         self._ledger.wait(result.file.id, result.signature, again, result.reason, touched=result.sent > 0)
 
     def _not_delivered(self, run: Run, result: NotDelivered, now: float) -> None:
         file, attempt = result.file, result.file.attempts + 1
-        self._ledger.count("bytes_sent", result.sent)
+        if result.sent:
+            self._count_sent(run, file, result.sent, now)
         failure = result.failure
         if failure.scope is Scope.FILE:
             failure = self._backoff.judge(failure, attempt)

@@ -81,12 +81,14 @@ class Stored:
 
     Attributes:
         digest: SHA-256 of the content.
+        size: Its bytes: those of the file, or of a snapshot's part of it.
         sent: Bytes that went over the wire; None when the store had this content already.
         seconds: From opening the file to the store's word for it.
     """
 
     file: DueFile
     digest: bytes
+    size: int
     sent: int | None
     seconds: float
 

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 
 import psutil
 
+from artifactd import failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
@@ -114,7 +115,7 @@ class Pool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # stdout is for data; MLflow prints
             pass_fds=(theirs.fileno(), *self._keep),
-            env={**os.environ, "MLFLOW_TRACKING_URI": self._uri},
+            env={**os.environ, **failpoint.for_children(), "MLFLOW_TRACKING_URI": self._uri},
             cwd="/",
         )
         theirs.close()

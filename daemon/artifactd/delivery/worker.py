@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
+from artifactd import failpoint
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
@@ -29,7 +32,7 @@ from artifactd.delivery.messages import (
     Target,
 )
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
-from artifactd.ledger.rows import DueFile
+from artifactd.ledger.rows import DueFile, Growth
 from artifactd.tracking import runs, server
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
@@ -37,6 +40,9 @@ from artifactd.watching.signature import Signature
 
 SPAN = 1.0
 """Seconds of uploads that are verified by one listing; stretched where listings are slow."""
+
+_BLOCK = 2**20
+"""Bytes of a growing file that are copied at a time."""
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -151,9 +157,11 @@ def _send(root: int, file: DueFile, store: RunArtifacts, *, leases: bool) -> Sto
         return NotDelivered(file, _unreadable(exc), 0, touched=False)
     try:
         seen = Signature.of(os.fstat(fd))
+        if file.growth is Growth.SNAPSHOT:
+            return _send_snapshot(fd, seen, file, store, begun)
         if seen != file.signature:
             return NotAtRest(file, seen, "it changed", 0)
-        if leases and held_for_writing(fd):
+        if leases and file.growth is Growth.NONE and held_for_writing(fd):
             return NotAtRest(file, seen, STILL_OPEN, 0)
         try:
             with open(fd, "rb", closefd=False) as stream:
@@ -162,14 +170,37 @@ def _send(root: int, file: DueFile, store: RunArtifacts, *, leases: bool) -> Sto
             return NotDelivered(file, _unreadable(exc), 0, touched=False)
         sent = None
         if digest != file.digest:
+            failpoint.reach("upload.before")
             store.upload(fd, seen.size, file.dir, file.leaf)
+            failpoint.reach("upload.after")
             sent = seen.size
         after = Signature.of(os.fstat(fd))
         if after != seen:
             return NotAtRest(file, after, "it changed during the upload", sent or 0)
-        return Stored(file, digest, sent, time.monotonic() - begun)
+        return Stored(file, digest, seen.size, sent, time.monotonic() - begun)
     finally:
         os.close(fd)
+
+
+def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts, begun: float) -> Stored | NotAtRest:
+    """Send a growing file's first bytes, as many as there are now, by way of a copy that no writer can reach.
+
+    What only grows had exactly these bytes at one moment, whatever is appended meanwhile.
+    """
+    with tempfile.TemporaryFile(prefix="artifactd-") as copy:
+        digest = hashlib.sha256()
+        left = seen.size
+        with open(fd, "rb", closefd=False) as stream:
+            while left and (block := stream.read(min(left, _BLOCK))):
+                copy.write(block)
+                digest.update(block)
+                left -= len(block)
+        copy.flush()
+        now = Signature.of(os.fstat(fd))
+        if left or now.size < seen.size:
+            return NotAtRest(file, now, "it was cut short while it was copied", 0)
+        store.upload(copy.fileno(), seen.size, file.dir, file.leaf)
+    return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 
 def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivered]:
@@ -179,22 +210,24 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
         group = [s for s in sent if s.file.dir == folder]
         begun = time.monotonic()
         try:
+            failpoint.reach("verify.before")
             listed = store.sizes(folder)
+            failpoint.reach("verify.after")
         except DeliveryError as exc:
             results += [NotDelivered(s.file, exc.failure, s.sent or 0, touched=True) for s in group]
             continue
         took = (time.monotonic() - begun) / len(group)
         for s in group:
             size = listed.get(s.file.leaf)
-            if size == s.file.signature.size:
-                results.append(Stored(s.file, s.digest, s.sent, s.seconds + took))
+            if size == s.size:
+                results.append(replace(s, seconds=s.seconds + took))
             else:
-                results.append(NotDelivered(s.file, _not_listed(s.file, size), s.sent or 0, touched=True))
+                results.append(NotDelivered(s.file, _not_listed(s.size, size), s.sent or 0, touched=True))
     return results
 
 
-def _not_listed(file: DueFile, size: int | None) -> Failure:
-    found = "does not list it" if size is None else f"lists it with {size} bytes instead of {file.signature.size}"
+def _not_listed(sent: int, size: int | None) -> Failure:
+    found = "does not list it" if size is None else f"lists it with {size} bytes instead of {sent}"
     return Failure(
         Kind.TRANSIENT, Scope.FILE, f"the upload was accepted, but the store {found} afterwards",
         "A gateway or login page before the server may answer in its place; see the server's log",

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from artifactd import failpoint
 from artifactd.ledger import schema
 
 
@@ -36,7 +37,9 @@ class Base:
         except BaseException:
             self._con.execute("ROLLBACK")
             raise
+        failpoint.reach("commit.before")
         self._con.execute("COMMIT")
+        failpoint.reach("commit.after")
 
     def changed_outside(self) -> int:
         """A number that moves when another process (``artifactd retry``) wrote into the ledger."""

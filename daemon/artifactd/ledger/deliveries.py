@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
-from artifactd.ledger.rows import DueFile, FileId, State
+from artifactd.ledger.rows import DueFile, FileId, Growth, State
+from artifactd.pace import Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
 
@@ -33,43 +34,45 @@ class Deliveries(Looks):
         )
         return [(int(run), float(due_at)) for run, due_at in rows]
 
-    def claim(self, run: int, now: float, limit: int, max_bytes: int) -> list[DueFile]:
-        """Take up to `limit` files of this run that are at rest, at most about `max_bytes`, and mark them uploading."""
+    def peek(self, run: int, now: float, limit: int) -> list[tuple[bytes, bytes]]:
+        """Folder and name of up to `limit` files of this run whose time has come: to be looked at before a claim."""
         rows = self._con.execute(
-            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
-            " CASE WHEN f.doubt THEN NULL ELSE f.digest END,"
-            " f.attempts, f.due_at FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder"
-            " JOIN places p ON p.id = f.place"
+            "SELECT d.rel, f.name FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder"
             " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
             (run, now, limit),
-        ).fetchall()
+        )
+        return [(bytes(rel), bytes(name)) for rel, name in rows]
+
+    def claim(self, run: int, now: float, limit: int, max_bytes: int) -> list[DueFile]:
+        """Take up to `limit` files of this run whose time has come, about `max_bytes` at most: mark them uploading."""
+        rows = self._con.execute(
+            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
+            " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth"
+            " FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
+            " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
+            (run, now, limit),
+        )
         batch: list[DueFile] = []
         total = 0
-        for (
-            folder,
-            name,
-            rel,
-            size,
-            mtime,
-            ctime,
-            inode,
-            directory,
-            leaf,
-            dest,
-            digest,
-            attempts,
-            due_at,
-        ) in rows:
+        for row in rows.fetchall():
+            file = DueFile(
+                FileId(row[0], bytes(row[1])),
+                join(bytes(row[2]), bytes(row[1])),
+                Signature(*row[3:7]),
+                row[7],
+                row[8],
+                row[9],
+                row[10],
+                row[11],
+                row[12],
+                Growth(row[13]),
+            )
             # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
-            if batch and (attempts or batch[0].attempts or total + size > max_bytes):
+            alone = batch and (file.attempts or batch[0].attempts)
+            if batch and (alone or total + file.signature.size > max_bytes):
                 break
-            total += size
-            batch.append(
-                DueFile(
-                    FileId(folder, bytes(name)), join(bytes(rel), bytes(name)), Signature(size, mtime, ctime, inode),
-                    directory, leaf, dest, digest, attempts, due_at,
-                )
-            )  # fmt: skip
+            total += file.signature.size
+            batch.append(file)
         self._con.executemany(
             "UPDATE files SET state = ? WHERE folder = ? AND name = ?",
             [(State.UPLOADING, f.id.folder, f.id.name) for f in batch],
@@ -83,14 +86,16 @@ class Deliveries(Looks):
             (State.DUE, file.folder, file.name, State.UPLOADING),
         )
 
-    def delivered(self, file: DueFile, digest: bytes, *, now: float, sent: bool, due_again: float) -> bool:
+    def delivered(self, file: DueFile, digest: bytes, *, size: int, now: float, sent: bool, due_again: float) -> bool:
         """The receipt: the store holds this content at this destination.
 
-        If a look saw the file change, or its destination move, while it was under way, it is due again.
+        If a look saw the file change, or its destination move, while it was under way, or if only its first bytes were
+        sent, it is due again.
 
         Args:
             file: As claimed.
             digest: SHA-256 of the stored content.
+            size: Its bytes; fewer than the file has for a snapshot.
             now: Unix seconds, for the receipt.
             sent: False when the store had this content already: the receipt then stays as it was.
             due_again: When to look again at what changed meanwhile (unix seconds).
@@ -106,19 +111,42 @@ class Deliveries(Looks):
         if row is None:
             return sent
         here = row[4] == file.dest
-        done = here and Signature(*row[:4]) == file.signature
+        whole = file.growth is not Growth.SNAPSHOT
+        done = here and whole and Signature(*row[:4]) == file.signature
+        again = (row[5] if whole else None) or due_again
         self._con.execute(
             "UPDATE files SET state = ?, due_at = ?, attempts = ?, kind = NULL, error = NULL, cure = NULL"
             " WHERE folder = ? AND name = ?",
-            (State.STORED if done else State.DUE, None if done else row[5] or due_again, file.attempts + sent)
+            (State.STORED if done else State.DUE, None if done else again, file.attempts + sent)
             + (file.id.folder, file.id.name),
         )
         if here and sent:
             self._con.execute(
                 "UPDATE files SET digest = ?, doubt = 0, stored_size = ?, stored_at = ? WHERE folder = ? AND name = ?",
-                (digest, file.signature.size, now, file.id.folder, file.id.name),
+                (digest, size, now, file.id.folder, file.id.name),
             )
         return sent and row[6] != digest
+
+    def was_sent(self, file: FileId, size: int, now: float, *, in_a_row: int) -> None:
+        """Bytes went out for this file, whatever came of it: what its next upload is paced by.
+
+        Args:
+            file: Which.
+            size: Bytes.
+            now: Unix seconds.
+            in_a_row: Uploads in a row, with this one.
+        """
+        self._con.execute(
+            "UPDATE files SET sends = ?, sent_bytes = sent_bytes + ?, sent_at = ? WHERE folder = ? AND name = ?",
+            (in_a_row, size, now, file.folder, file.name),
+        )
+
+    def past(self, file: FileId) -> Past:
+        """What was sent of a file so far."""
+        row = self._con.execute(
+            "SELECT sends, sent_bytes, sent_at FROM files WHERE folder = ? AND name = ?", (file.folder, file.name)
+        ).fetchone()
+        return Past() if row is None else Past(*row)
 
     def wait(self, file: FileId, sig: Signature, due_at: float, reason: str, *, touched: bool) -> None:
         """Not at rest yet: due again at `due_at`, with what it waits for; no attempt is counted.

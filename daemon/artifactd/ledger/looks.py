@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from artifactd.ledger.base import Base
-from artifactd.ledger.rows import FileId, KnownFile, State, Wanted
+from artifactd.ledger.rows import FileId, Growth, KnownFile, State, Wanted
+from artifactd.pace import Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
 
@@ -60,7 +61,10 @@ class Looks(Base):
 
     def known_files(self, folder: int, names: Iterable[bytes] | None = None) -> dict[bytes, KnownFile]:
         """What the ledger knows of a folder's files, all or the named ones."""
-        query = "SELECT name, state, size, mtime_ns, ctime_ns, inode, kind, dest FROM files WHERE folder = ?"
+        query = (
+            "SELECT name, state, size, mtime_ns, ctime_ns, inode, kind, dest, growth, sends, sent_bytes, sent_at"
+            " FROM files WHERE folder = ?"
+        )
         rows: Iterable[tuple[Any, ...]]
         if names is None:
             rows = self._con.execute(query, (folder,))
@@ -68,7 +72,12 @@ class Looks(Base):
             rows = (
                 row for name in names for row in self._con.execute(query + " AND name = ?", (folder, name)).fetchall()
             )
-        return {bytes(r[0]): KnownFile(State(r[1]), Signature(r[2], r[3], r[4], r[5]), r[6], r[7]) for r in rows}
+        return {
+            bytes(r[0]): KnownFile(
+                State(r[1]), Signature(r[2], r[3], r[4], r[5]), r[6], r[7], Growth(r[8]), Past(r[9], r[10], r[11])
+            )
+            for r in rows
+        }
 
     def want(self, folder: int, wanted: Iterable[Wanted]) -> None:
         """Write down what a look found.
@@ -81,20 +90,21 @@ class Looks(Base):
             sig = w.signature
             self._con.execute(
                 "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
-                " due_at,"
-                " kind, error, cure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " due_at, kind, error, cure, growth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (folder, name) DO UPDATE SET"
                 f" state = CASE WHEN state = {State.UPLOADING:d} AND excluded.state = {State.DUE:d}"
                 "   THEN state ELSE excluded.state END,"
                 " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
-                " inode = excluded.inode, due_at = excluded.due_at, attempts = 0,"
+                " inode = excluded.inode, due_at = excluded.due_at, attempts = 0, growth = excluded.growth,"
                 " digest = CASE WHEN dest IS excluded.dest THEN digest END,"
                 " stored_size = CASE WHEN dest IS excluded.dest THEN stored_size END,"
                 " stored_at = CASE WHEN dest IS excluded.dest THEN stored_at END,"
+                " sends = CASE WHEN dest IS excluded.dest THEN sends ELSE 0 END,"
+                " sent_bytes = CASE WHEN dest IS excluded.dest THEN sent_bytes ELSE 0 END,"
                 " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
                 " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
                 (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)
-                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure),
+                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth),
             )
 
     def forget(self, folder: int, names: Iterable[bytes]) -> None:

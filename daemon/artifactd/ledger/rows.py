@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from artifactd.pace import Past
 from artifactd.watching.signature import Signature
 
 
@@ -17,6 +18,17 @@ class State(enum.IntEnum):
     STORED = 2
     FAILED = 3
     IGNORED = 4
+
+
+class Growth(enum.IntEnum):
+    """What a delivery may take for a file's content."""
+
+    NONE = 0
+    """The file at rest, whole; nobody has it open for writing."""
+    QUIET = 1
+    """A live file, whole and unchanged, though somebody may keep it open."""
+    SNAPSHOT = 2
+    """A live file's first bytes, as many as it has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,8 @@ class KnownFile:
     signature: Signature
     kind: str | None
     dest: int | None
+    growth: Growth
+    past: Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,7 @@ class Wanted:
         kind: Failure kind, for FAILED.
         error: Failure text, for FAILED.
         cure: What the user can do, for FAILED.
+        growth: What may be taken for its content.
     """
 
     name: bytes
@@ -66,6 +81,7 @@ class Wanted:
     kind: str | None = None
     error: str | None = None
     cure: str | None = None
+    growth: Growth = Growth.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,7 @@ class DueFile:
     digest: bytes | None
     attempts: int
     due_at: float
+    growth: Growth = Growth.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from artifactd import failpoint
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.tracking.classify import classify
 
@@ -72,7 +73,9 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
         experiment = _experiment(client, spec)
         run = _find(client, experiment, spec)
         if run is None:
+            failpoint.reach("create_run.before")
             run = client.create_run(experiment, run_name=spec.name, tags={KEY_TAG: spec.key or "", **spec.tags})
+            failpoint.reach("create_run.after")
         _update(client, spec, run)
         return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri)
     except Exception as exc:
@@ -113,7 +116,9 @@ def end_run(client: MlflowClient, run_id: str, status: str, target: str) -> None
     """
     inspect_run(client, run_id, target)
     try:
+        failpoint.reach("end_run.before")
         client.set_terminated(run_id, status=status)
+        failpoint.reach("end_run.after")
     except Exception as exc:
         raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
 

@@ -1,0 +1,138 @@
+"""The engine turned in this process, on a real embedded store, with its clocks made short."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artifactd import look, pace
+from artifactd.config import Config, load_config
+from artifactd.engine import Engine
+from artifactd.ledger import Report, Totals
+from support import wait_for
+
+
+class Bench:
+    """An engine on a drop folder."""
+
+    def __init__(self, base: Path, **watch: str) -> None:
+        self.base = base
+        self.drop = base / "drop"
+        self.run = self.drop / "e" / "r"
+        self.run.mkdir(parents=True)
+        self.engine = Engine(self.config(**watch), "test")
+
+    def config(self, **watch: str) -> Config:
+        lines = "".join(f"{key} = {value}\n" for key, value in {"settle": '"0.2s"', **watch}.items())
+        file = self.base / "config.toml"
+        file.write_text(f'state_dir = "{self.base}/state"\n[[watch]]\npath = "{self.drop}"\n{lines}')
+        return load_config(file)
+
+    def turn_until(self, condition: Callable[[], object], what: str) -> None:
+        def turned() -> object:
+            self.engine.turn(0.02)
+            return condition()
+
+        wait_for(turned, what, 60)
+
+    def stored(self) -> dict[str, bytes]:
+        artifacts = self.base / "state" / "artifacts"
+        return {
+            str(f.relative_to(artifacts).relative_to(f.relative_to(artifacts).parts[0] + "/artifacts")): f.read_bytes()
+            for f in artifacts.rglob("*")
+            if f.is_file() and not f.name.startswith(".artifact.uploading.")
+        }
+
+    def totals(self) -> Totals:
+        report = Report(self.base / "state")
+        totals = report.totals()
+        report.close()
+        return totals
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.engine.close()
+
+
+def test_a_growing_file_is_sent_as_snapshots_and_whole_at_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "LIVE_QUIET", 1.0)
+    monkeypatch.setattr(look, "LIVE_LOOK", 0.1)
+    path = bench.run / "events.out.tfevents.1.host"
+    name = path.name
+    seen: set[int] = set()
+    with path.open("wb", buffering=0) as growing:  # open all the while, as TensorFlow does
+
+        growing.write(os.urandom(30_000))
+        bench.turn_until(lambda: name in bench.stored(), "the first snapshot")
+
+        def grow() -> bool:
+            growing.write(os.urandom(20_000))
+            held = bench.stored().get(name)
+            if held is not None:
+                assert path.read_bytes()[: len(held)] == held, "what is stored is a state that the file had"
+                seen.add(len(held))
+            return path.stat().st_size > 2_000_000
+
+        bench.turn_until(grow, "it has grown to 2 MB")
+        assert len(seen) >= 3, "it could be read from the store meanwhile"
+        bench.turn_until(lambda: bench.stored()[name] == path.read_bytes(), "whole once quiet, though still open")
+    size = path.stat().st_size
+    assert bench.totals().bytes_sent <= 2.5 * size
+    bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 0, "nothing is left")
+
+
+def test_the_end_of_a_run_delivers_its_growing_files_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bench.run / "train.log"
+    path.write_bytes(b"a" * 1000)
+    bench.turn_until(lambda: bench.stored().get("train.log") == b"a" * 1000, "the first snapshot")
+    with path.open("ab") as f:
+        f.write(b"b" * 10)
+    (bench.run / ".done").touch()
+    # Sixty seconds of quiet would be waited for without the marker.
+    bench.turn_until(lambda: bench.stored().get("train.log") == b"a" * 1000 + b"b" * 10, "the whole")
+    bench.turn_until(lambda: not bench.engine.ends_waiting and bench.engine.ledger.waiting()[0] == 0, "the run ends")
+
+
+def test_a_file_that_is_rewritten_over_and_over_is_spaced_out_and_its_last_state_delivered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.run / "status.json"
+    contents: list[bytes] = []
+
+    def rewrite() -> bool:
+        if not contents or bench.stored().get("status.json") == contents[-1] or "often" in said():
+            contents.append(b"%06d" % len(contents))
+            path.write_bytes(contents[-1])
+        return len(contents) >= 40
+
+    def said() -> str:
+        report = Report(bench.base / "state")
+        view = report.file(os.fsencode(bench.drop), b"e/r", b"status.json")
+        report.close()
+        return "" if view is None else view.error or ""
+
+    bench.turn_until(rewrite, "forty rewrites")
+    sends = bench.totals().bytes_sent // 6
+    assert sends < 10, "a runaway file has a budget"
+    assert "rewritten often" in said()
+    monkeypatch.setattr(pace, "spacing", lambda *_: 0.0)  # the spacing's end
+    path.write_bytes(b"final!")
+    bench.turn_until(lambda: bench.stored()["status.json"] == b"final!", "the last state always arrives")
+
+
+def test_what_changes_between_look_and_turn_is_not_handed_out(bench: Bench) -> None:
+    path = bench.run / "a"
+    path.write_bytes(b"1")
+    bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 1, "it is due")
+    path.write_bytes(b"22")
+    bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 0, "it is stored")
+    assert bench.stored()["a"] == b"22"
+    assert bench.totals().bytes_sent == 2
