@@ -69,7 +69,6 @@ def test_a_growing_file_is_sent_as_snapshots_and_whole_at_the_end(
     name = path.name
     seen: set[int] = set()
     with path.open("wb", buffering=0) as growing:  # open all the while, as TensorFlow does
-
         growing.write(os.urandom(30_000))
         bench.turn_until(lambda: name in bench.stored(), "the first snapshot")
 
@@ -136,3 +135,57 @@ def test_what_changes_between_look_and_turn_is_not_handed_out(bench: Bench) -> N
     bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 0, "it is stored")
     assert bench.stored()["a"] == b"22"
     assert bench.totals().bytes_sent == 2
+
+
+@pytest.fixture
+def versioning(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, on_change='"version"')
+    yield made
+    made.engine.close()
+
+
+def test_a_changed_file_is_a_further_version_and_the_same_content_is_none(versioning: Bench) -> None:
+    bench = versioning
+    path = bench.run / "model.pkl"
+    for content in (b"one", b"two", b"two", b"one"):
+        path.write_bytes(content)
+        bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 1, "it is due")
+        bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 0, "it is stored")
+    assert bench.stored() == {"model.pkl": b"one", "model_v2.pkl": b"two", "model_v3.pkl": b"one"}
+    report = Report(bench.base / "state")
+    view = report.file(os.fsencode(bench.drop), b"e/r", b"model.pkl")
+    report.close()
+    assert view is not None
+    assert view.artifact_path == "model_v3.pkl", "explain and verify speak of the last one"
+
+
+def test_a_version_never_takes_the_name_of_another_file(versioning: Bench) -> None:
+    bench = versioning
+    (bench.run / "model_v2.pkl").write_bytes(b"a file of its own")
+    (bench.run / "model.pkl").write_bytes(b"one")
+    bench.turn_until(lambda: len(bench.stored()) == 2, "both are stored")
+    (bench.run / "model.pkl").write_bytes(b"two")
+    bench.turn_until(lambda: bench.engine.ledger.backlog()[1] == 1, "the clash is a failure")
+    assert bench.stored()["model_v2.pkl"] == b"a file of its own"
+    (bench.run / "data.csv").write_bytes(b"1")
+    bench.turn_until(lambda: "data.csv" in bench.stored(), "others flow")
+    (bench.run / "data.csv").write_bytes(b"2")
+    bench.turn_until(lambda: "data_v2.csv" in bench.stored(), "a second version")
+    (bench.run / "data_v2.csv").write_bytes(b"a late file of that name")
+    bench.turn_until(lambda: bench.engine.ledger.backlog()[1] == 2, "the other way round too")
+    assert bench.stored()["data_v2.csv"] == b"2"
+
+
+def test_a_crash_between_upload_and_receipt_skips_no_version(versioning: Bench) -> None:
+    bench = versioning
+    path = bench.run / "model.pkl"
+    path.write_bytes(b"one")
+    bench.turn_until(lambda: bench.stored().get("model.pkl") == b"one", "the first")
+    bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 0, "its receipt")
+    path.write_bytes(b"two")
+    bench.turn_until(lambda: bench.engine.busy > 0, "the second is under way")
+    wait_for(lambda: "model_v2.pkl" in bench.stored(), "it is uploaded")
+    bench.engine.stop_delivery()  # its receipt is lost, as in a crash
+    path.write_bytes(b"three")
+    bench.turn_until(lambda: bench.stored().get("model_v2.pkl") == b"three", "the number is used again")
+    assert set(bench.stored()) == {"model.pkl", "model_v2.pkl"}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from artifactd.names import decode_path, encode_component, encode_path, encode_text, join_path
+from artifactd.names import decode_path, encode_component, encode_path, encode_text, join_path, versioned
 from support import tree
 
 if TYPE_CHECKING:
@@ -242,3 +242,22 @@ def test_a_real_server_keeps_experiments_and_runs_apart(
         assert found.experiment_id == experiment
         run = client.create_run(experiment, run_name=text)
         assert client.get_run(run.info.run_id).info.run_name == text
+
+
+@pytest.mark.parametrize(
+    ("leaf", "second"),
+    [
+        ("model.pkl", "model_v2.pkl"), ("a.b.c", "a.b_v2.c"), ("data.tar.gz", "data_v2.tar.gz"), ("noext", "noext_v2"),
+        (".hidden", ".hidden_v2"), (".tar.gz", ".tar_v2.gz"), ("trailing.", "trailing_v2."),
+    ],
+)  # fmt: skip
+def test_versions_have_names_of_their_own(leaf: str, second: str) -> None:
+    assert versioned(leaf, 2) == second
+
+
+@given(st.binary(min_size=1, max_size=60), st.integers(2, 99))
+def test_a_versions_name_still_decodes_to_the_name_with_its_number(name: bytes, number: int) -> None:
+    name = name.replace(b"/", b"-").replace(b"\0", b"-") + b"z.bin"
+    path = encode_path(name)
+    folder, slash, leaf = path.rpartition("/")
+    assert decode_path(f"{folder}{slash}{versioned(leaf, number)}") == name.replace(b"z.bin", b"z_v%d.bin" % number)

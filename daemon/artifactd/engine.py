@@ -94,7 +94,10 @@ class Engine:
             target_name=self.target_name,
             artifact_location=config.mlflow.artifact_location or (embedded.as_uri() if embedded else None),
             backoff=Backoff(config.retry.initial, config.retry.maximum, config.retry.give_up_after),
-            sources={w.ident: Source(w.config.settle, w.leases, w.look_again) for w in self._watched},
+            sources={
+                w.ident: Source(w.config.settle, w.leases, w.look_again, w.config.on_change == "version")
+                for w in self._watched
+            },
             news=self._news,
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 from artifactd.errors import Kind
 from artifactd.layout import Destination, Ignored, Layout
 from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
-from artifactd.ledger.looks import CLASH
+from artifactd.ledger.looks import CLASH, destination
 from artifactd.names import encode_text
 from artifactd.pace import Past, pace
 from artifactd.paths import join
@@ -207,7 +207,7 @@ class Looker:
         if isinstance(placed, Ignored) or facts is None:
             return Wanted(name, State.IGNORED, signature)
         directory, _, leaf = placed.artifact_path.rpartition("/")
-        dest = _destination(self._where.target, facts.identity, placed.artifact_path)
+        dest = destination(self._where.target, facts.identity, placed.artifact_path)
         run = self._run_row(placed, facts)
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
@@ -327,9 +327,3 @@ class Looker:
             )
             self._ledger.set_run_settings(facts.row, tags, told)
         return facts.row
-
-
-def _destination(target: str, identity: str, artifact_path: str) -> int:
-    """64 bits that two files share only when they would land on the same artifact (or by a chance of 2^-64)."""
-    text = f"{target}\0{identity}\0{artifact_path}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)

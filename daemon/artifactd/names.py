@@ -181,3 +181,18 @@ def _raw(text: str) -> bytes:
     except UnicodeEncodeError:
         # A store may list a lone surrogate, which stands for no byte: never ours, but no reason to fail.
         return text.encode("utf-8", "surrogatepass")
+
+
+def versioned(leaf: str, number: int) -> str:
+    """The name of a later version: ``model.pkl``, ``model_v2.pkl``; all of ``.tar.gz`` stays at the end.
+
+    Args:
+        leaf: The artifact's own name, encoded.
+        number: 2 and on.
+    """
+    stem, dot, suffix = leaf.rpartition(".")
+    if not stem:
+        return f"{leaf}_v{number}"
+    if stem.endswith(".tar") and len(stem) > len(".tar"):
+        stem, suffix = stem.removesuffix(".tar"), f"tar.{suffix}"
+    return f"{stem}_v{number}{dot}{suffix}"

@@ -322,7 +322,7 @@ class Config(Table):
         return self.state_dir / "artifacts"
 
     def notices(self) -> tuple[str, ...]:
-        """One sentence for each key that is set and has no effect in this version."""
+        """One sentence for each key that does not do all that it says in this version."""
         return notices(self)
 
 

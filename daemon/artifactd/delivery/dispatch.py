@@ -31,6 +31,8 @@ from artifactd.delivery.pool import Pool
 from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
+from artifactd.ledger.looks import destination
+from artifactd.names import MAX_COMPONENT_BYTES
 from artifactd.pace import sends_now
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS
@@ -39,6 +41,9 @@ from artifactd.tracking.runs import RunSpec
 from artifactd.watching.signature import rest_at
 
 _BATCH = 256
+_SECOND = 2
+"""The first version that has a name of its own."""
+
 _BATCH_BYTES = 64 * 2**20
 
 
@@ -50,11 +55,13 @@ class Source:
         settle: Quiet time in seconds.
         leases: Whether the lease probe means something on its filesystem.
         look_again: Looks at files (folder, name) before they are handed out.
+        versions: A changed file is a further artifact, and overwrites none.
     """
 
     settle: float
     leases: bool
     look_again: Callable[[Iterable[tuple[bytes, bytes]], float], None]
+    versions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +185,26 @@ class Dispatcher:
         most = 1 if probing else _BATCH
         source.look_again(self._ledger.peek(run.id, now, most), now)
         files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
+        if source.versions:
+            # A growing file's snapshots are one artifact all the same.
+            named = (f if f.growth else self._ledger.as_next_version(f) for f in files)
+            files = [f for f in named if self._is_free(run, f, now)]
         if not files:
             return None
         return Deliver(self._target, run.id, run.run_id, run.root_path, source.leases, tuple(files))
+
+    def _is_free(self, run: Run, file: DueFile, now: float) -> bool:
+        """Whether no other file holds the name of this version; else the file fails with the reason."""
+        holder = None if file.version < _SECOND else self._ledger.holder(_version_dest(run, file), file.id)
+        too_long = len(file.leaf.encode()) > MAX_COMPONENT_BYTES
+        if holder is None and not too_long:
+            return True
+        why = "is too long for the store" if holder is None else f"is taken by {printable(holder)}"
+        failure = Failure(
+            Kind.PERMANENT, Scope.FILE, f"its version's name {file.leaf} {why}", "Rename one of the files"
+        )
+        self._ledger.not_delivered(file.id, failure, now, touched=False)
+        return False
 
     def _ends(self, now: float, under_way: list[Job], most: int) -> list[Job]:
         busy = {j.run for j in under_way}
@@ -265,7 +289,13 @@ class Dispatcher:
     def _stored(self, run: Run, result: Stored, now: float) -> None:
         file, sent = result.file, result.sent
         new = self._ledger.delivered(
-            file, result.digest, size=result.size, now=now, sent=sent is not None, due_again=now + self._settle(run)
+            file,
+            result.digest,
+            size=result.size,
+            now=now,
+            sent=sent is not None,
+            due_again=now + self._settle(run),
+            dest=_version_dest(run, file),
         )
         path = join(run.root_path, file.rel)
         self._news(Delivered(path, result.size, sent is not None))
@@ -375,3 +405,7 @@ class Dispatcher:
             self._log.info("target is back", target=self._name)
         if self._ledger.run(job.run).kind is not None:
             self._ledger.block_run(job.run, None)
+
+
+def _version_dest(run: Run, file: DueFile) -> int:
+    return destination(run.target, run.identity, f"{file.dir}/{file.leaf}" if file.dir else file.leaf)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.rows import DueFile, FileId, Growth, State
+from artifactd.names import versioned
 from artifactd.pace import Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
@@ -86,7 +89,17 @@ class Deliveries(Looks):
             (State.DUE, file.folder, file.name, State.UPLOADING),
         )
 
-    def delivered(self, file: DueFile, digest: bytes, *, size: int, now: float, sent: bool, due_again: float) -> bool:
+    def delivered(
+        self,
+        file: DueFile,
+        digest: bytes,
+        *,
+        size: int,
+        now: float,
+        sent: bool,
+        due_again: float,
+        dest: int | None = None,
+    ) -> bool:
         """The receipt: the store holds this content at this destination.
 
         If a look saw the file change, or its destination move, while it was under way, or if only its first bytes were
@@ -99,6 +112,7 @@ class Deliveries(Looks):
             now: Unix seconds, for the receipt.
             sent: False when the store had this content already: the receipt then stays as it was.
             due_again: When to look again at what changed meanwhile (unix seconds).
+            dest: The destination of a later version; None where it is that of the file itself.
 
         Returns:
             Whether this content is new there: False for a repeat.
@@ -112,6 +126,11 @@ class Deliveries(Looks):
             return sent
         here = row[4] == file.dest
         whole = file.growth is not Growth.SNAPSHOT
+        if here and sent and file.version:
+            self._con.execute(
+                "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (file.id.folder, file.id.name, row[4], file.version, file.leaf, dest or row[4], digest, size, now),
+            )
         done = here and whole and Signature(*row[:4]) == file.signature
         again = (row[5] if whole else None) or due_again
         self._con.execute(
@@ -126,6 +145,22 @@ class Deliveries(Looks):
                 (digest, size, now, file.id.folder, file.id.name),
             )
         return sent and row[6] != digest
+
+    def as_next_version(self, file: DueFile) -> DueFile:
+        """The file under the name that its content gets if it is new: the first has its own, then ``_v2`` and on.
+
+        The number is counted from receipts, so a crash between an upload and its receipt uses the same one again. What
+        older versions hold stays as it was, so their digest is sure whatever happened to a later upload.
+        """
+        row = self._con.execute(
+            "SELECT number, digest FROM versions WHERE folder = ? AND name = ? AND base = ?"
+            " ORDER BY number DESC LIMIT 1",
+            (file.id.folder, file.id.name, file.dest),
+        ).fetchone()
+        if row is None:
+            return replace(file, version=1)
+        number = int(row[0]) + 1
+        return replace(file, version=number, leaf=versioned(file.leaf, number), digest=bytes(row[1]))
 
     def was_sent(self, file: FileId, size: int, now: float, *, in_a_row: int) -> None:
         """Bytes went out for this file, whatever came of it: what its next upload is paced by.

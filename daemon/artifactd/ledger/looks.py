@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,18 @@ from artifactd.watching.signature import Signature
 
 CLASH = "clash"
 """The failure kind of a file whose destination another file holds; looked at again at each look."""
+
+
+def destination(target: str, identity: str, artifact_path: str) -> int:
+    """64 bits that two files share only when they would land on the same artifact (or by a chance of 2^-64).
+
+    Args:
+        target: Tracking URI without secrets.
+        identity: The run's.
+        artifact_path: Within the run.
+    """
+    text = f"{target}\0{identity}\0{artifact_path}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
 class Looks(Base):
@@ -122,12 +135,19 @@ class Looks(Base):
 
     def holder(self, dest: int, not_me: FileId) -> bytes | None:
         """The path of another file that holds this destination, if there is one."""
-        row = self._con.execute(
-            "SELECT roots.path, d.rel, f.name FROM files f JOIN folders d ON d.id = f.folder"
-            " JOIN roots ON roots.id = d.root"
-            " WHERE f.dest = ? AND NOT (f.folder = ? AND f.name = ?) AND f.kind IS NOT ? LIMIT 1",
-            (dest, not_me.folder, not_me.name, CLASH),
-        ).fetchone()
+        row = (
+            self._con.execute(
+                "SELECT roots.path, d.rel, f.name FROM files f JOIN folders d ON d.id = f.folder"
+                " JOIN roots ON roots.id = d.root"
+                " WHERE f.dest = ? AND NOT (f.folder = ? AND f.name = ?) AND f.kind IS NOT ? LIMIT 1",
+                (dest, not_me.folder, not_me.name, CLASH),
+            ).fetchone()
+            or self._con.execute(
+                "SELECT roots.path, d.rel, v.name FROM versions v JOIN folders d ON d.id = v.folder"
+                " JOIN roots ON roots.id = d.root WHERE v.dest = ? AND NOT (v.folder = ? AND v.name = ?) LIMIT 1",
+                (dest, not_me.folder, not_me.name),
+            ).fetchone()
+        )
         return None if row is None else join(join(bytes(row[0]), bytes(row[1])), bytes(row[2]))
 
     def _place(self, run: int, folder: str) -> int:

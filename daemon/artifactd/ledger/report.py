@@ -20,7 +20,9 @@ from artifactd.watching.signature import Signature
 
 _VIEW = (
     "SELECT f.folder, f.run, roots.path, d.rel, f.name, f.state, f.size, f.mtime_ns, f.ctime_ns, f.inode,"
-    " r.experiment, r.name, r.run_id, r.target, p.dir, f.leaf, f.digest, f.stored_size, f.stored_at, f.due_at,"
+    " r.experiment, r.name, r.run_id, r.target, p.dir,"
+    " coalesce((SELECT v.leaf FROM versions v WHERE v.folder = f.folder AND v.name = f.name AND v.base = f.dest"
+    " ORDER BY v.number DESC LIMIT 1), f.leaf), f.digest, f.stored_size, f.stored_at, f.due_at,"
     " f.attempts, f.kind, f.error, f.cure,"
     " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try"
     " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"

@@ -86,7 +86,21 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class DueFile:
-    """A file to deliver, with all that its delivery needs to know."""
+    """A file to deliver, with all that its delivery needs to know.
+
+    Attributes:
+        id: Its row.
+        rel: Path relative to the root.
+        signature: As a look saw it.
+        dir: The artifact path's folder in the run ("" is the run's root).
+        leaf: The artifact path's last part.
+        dest: As in ``Wanted``; that of the first version where versions are kept.
+        digest: SHA-256 of what the store holds of it for sure; None if nothing.
+        attempts: Tries that failed so far.
+        due_at: Unix seconds.
+        growth: What may be taken for its content.
+        version: The number that this content would have where versions are kept, 0 elsewhere.
+    """
 
     id: FileId
     rel: bytes
@@ -98,6 +112,7 @@ class DueFile:
     attempts: int
     due_at: float
     growth: Growth = Growth.NONE
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

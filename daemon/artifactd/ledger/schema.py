@@ -94,6 +94,19 @@ CREATE TABLE files (
     cure TEXT,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
+CREATE TABLE versions (
+    folder INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    base INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    leaf TEXT NOT NULL,
+    dest INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    stored_at REAL NOT NULL,
+    PRIMARY KEY (folder, name, base, number)
+) WITHOUT ROWID;
+CREATE INDEX version_destinations ON versions (dest);
 CREATE INDEX due ON files (run, due_at) WHERE state = 0;
 CREATE INDEX uploading ON files (run) WHERE state = 1;
 CREATE INDEX failed ON files (run) WHERE state = 3;
