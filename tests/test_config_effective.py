@@ -110,7 +110,6 @@ def test_defaults_give_no_notice() -> None:
     ("config", "key"),
     [
         ({"watch": [{"path": "/d"}, {"path": "/e", "run_scope": "fleet"}]}, 'watch[1].run_scope = "fleet" '),
-        ({"watch": [{"path": "/d", "after_upload": "delete"}]}, 'watch[0].after_upload = "delete" '),
         ({"watch": [{"path": "/d", "run_scope": "fleet"}]}, 'watch[0].run_scope = "fleet" '),
         ({"watch": [{"path": "/d", "route": [{"match": "*", "kind": "model"}]}]}, 'watch[0].route[0].kind = "model" '),
         ({"upload": {"bandwidth_limit": "10MiB"}}, "upload.bandwidth_limit = 10485760 "),

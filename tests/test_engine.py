@@ -189,3 +189,33 @@ def test_a_crash_between_upload_and_receipt_skips_no_version(versioning: Bench) 
     path.write_bytes(b"three")
     bench.turn_until(lambda: bench.stored().get("model_v2.pkl") == b"three", "the number is used again")
     assert set(bench.stored()) == {"model.pkl", "model_v2.pkl"}
+
+
+@pytest.fixture
+def removing(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, after_upload='"delete"')
+    yield made
+    made.engine.close()
+
+
+def test_what_is_stored_is_removed_and_only_that(removing: Bench) -> None:
+    bench = removing
+    (bench.run / "deep").mkdir()
+    for name in ("a", "deep/b", "busy", "half.tmp", "artifactd.toml", ".done"):
+        (bench.run / name).write_bytes(b"" if name.endswith(".toml") else name.encode())
+    with (bench.run / "busy").open("rb"):
+        bench.turn_until(lambda: not (bench.run / "a").exists() and not (bench.run / "deep/b").exists(), "removed")
+        bench.turn_until(lambda: not bench.engine.ends_waiting and bench.engine.ledger.waiting()[0] == 0, "all over")
+        left = {str(f.relative_to(bench.run)) for f in bench.run.rglob("*")}
+        assert left == {"deep", "busy", "half.tmp", "artifactd.toml", ".done"}
+    stored = bench.stored()
+    assert (stored["a"], stored["deep/b"], stored["busy"]) == (b"a", b"deep/b", b"busy")
+    (bench.run / "a").write_bytes(b"again")
+    bench.turn_until(lambda: bench.stored()["a"] == b"again" and not (bench.run / "a").exists(), "and once more")
+
+
+def test_nothing_is_removed_by_default(bench: Bench) -> None:
+    (bench.run / "a").write_bytes(b"a")
+    bench.turn_until(lambda: "a" in bench.stored() and bench.engine.ledger.waiting()[0] == 0, "stored")
+    bench.engine.turn(0.0)
+    assert (bench.run / "a").exists()

@@ -95,7 +95,9 @@ class Engine:
             artifact_location=config.mlflow.artifact_location or (embedded.as_uri() if embedded else None),
             backoff=Backoff(config.retry.initial, config.retry.maximum, config.retry.give_up_after),
             sources={
-                w.ident: Source(w.config.settle, w.leases, w.look_again, w.config.on_change == "version")
+                w.ident: Source(
+                    w.config.settle, w.leases, w.look_again, w.config.on_change == "version", w.note_delivered
+                )
                 for w in self._watched
             },
             news=self._news,
@@ -104,7 +106,9 @@ class Engine:
     def _watch(self, ident: int, config: WatchConfig) -> Watched:
         path = os.fsencode(config.path)
         place = Place(mask(self.config.tracking_uri), socket.gethostname(), config.run_scope == "fleet")
-        looker = Looker(self.ledger, ident, path, layout_of(config), config.settle, place)
+        looker = Looker(
+            self.ledger, ident, path, layout_of(config), config.settle, place, removes=config.after_upload == "delete"
+        )
         start = b"" if self._only is None else os.path.relpath(os.fsencode(self._only), path)
         return Watched(
             ident, config, looker, self.ledger, self.wake, start=b"" if start == b"." else start, events=self._events
@@ -135,6 +139,8 @@ class Engine:
         if jobs:
             failpoint.reach("claims.handed_out")
         self._dispatcher.submit(jobs)  # only once the claims are durable
+        for watched in self._watched:
+            watched.remove_delivered()
         self._see_to_pool()
         self._rest(longest)
 

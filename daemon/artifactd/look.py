@@ -72,9 +72,13 @@ class _Facts:
 
 @dataclass(slots=True)
 class Seen:
-    """What a look changed: how many rows, and run folders whose every file must be looked at."""
+    """What a look changed: how many rows, and run folders whose every file must be looked at.
+
+    `delivered` are the files (relative path) that stand on disk exactly as they are stored.
+    """
 
     changed: int = 0
+    delivered: list[tuple[bytes, Signature]] = field(default_factory=list)
     look_deep: list[bytes] = field(default_factory=list)
 
 
@@ -88,15 +92,27 @@ class Looker:
         layout: Where files go.
         settle: Quiet time in seconds.
         place: The runs' home.
+        removes: Delivered files are removed: say which stand on disk exactly as they are stored.
     """
 
-    def __init__(self, ledger: Ledger, root: int, path: bytes, layout: Layout, settle: float, place: Place) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        root: int,
+        path: bytes,
+        layout: Layout,
+        settle: float,
+        place: Place,
+        *,
+        removes: bool = False,
+    ) -> None:
         self._ledger = ledger
         self._root = root
         self._path = path
         self._layout = layout
         self._settle = settle
         self._where = place
+        self._removes = removes
         self._facts: dict[bytes, _Facts] = {}
 
     def apply(self, root_fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
@@ -132,6 +148,12 @@ class Looker:
         names = None if listing.whole else [*listing.files, *listing.others]
         known = self._ledger.known_files(folder, names)
         wanted = self._wanted(folder, listing, facts, known, rules == old_rules, now, repace)
+        if self._removes and (rules == old_rules or not listing.whole):
+            seen.delivered = [
+                (join(listing.rel, name), signature)
+                for name, signature in listing.files.items()
+                if (k := known.get(name)) is not None and k.state is State.STORED and k.signature == signature
+            ]
         self._ledger.want(folder, wanted)
         if listing.whole:
             here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})

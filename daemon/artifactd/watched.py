@@ -11,13 +11,19 @@ from artifactd import log
 from artifactd.config import WatchConfig
 from artifactd.ledger import Ledger
 from artifactd.look import Looker, Seen
-from artifactd.paths import within
+from artifactd.paths import join, within
+from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.text import printable
 from artifactd.watching.events import EventWatch, WatchError
 from artifactd.watching.hints import Hints
 from artifactd.watching.inside import open_root
 from artifactd.watching.mounts import distrust, leases_work, mount_of
+from artifactd.watching.remove import remove_unchanged
 from artifactd.watching.scan import Listing, look, walk
+from artifactd.watching.signature import Signature
+
+_KEPT = frozenset({SETTINGS_NAME, *MARKERS})
+"""What is never removed: it says which run the folder is, and that it is over."""
 
 RETRY_ROOT = 5.0
 """Seconds between looks for a root that is away, and between tries to watch one that cannot be watched."""
@@ -63,6 +69,8 @@ class Watched:
         self._starter: threading.Thread | None = None
         self._degraded: str | None = None
         self._walk: Iterator[Listing] | None = None
+        self._delivered: list[tuple[bytes, Signature]] = []
+        self._removal_refused = False
         self._next_scan = 0.0
         self._next_check = 0.0
         self._next_events = 0.0
@@ -245,6 +253,36 @@ class Watched:
         for rel, names in by_folder.items():
             self._look_at(self._fd, rel, frozenset(names), now, repace=True)
 
+    def note_delivered(self, rel: bytes) -> None:
+        """A file was stored: where delivered files are removed, look whether it still is as it was sent."""
+        if self._removes:
+            folder, _, name = rel.rpartition(b"/")
+            self._hints.file(folder, name)
+
+    def remove_delivered(self) -> None:
+        """Remove what a look found on disk exactly as it is stored; only once the receipts are durable."""
+        delivered, self._delivered = self._delivered, []
+        if self._fd is None:
+            return
+        for rel, signature in delivered:
+            try:
+                if remove_unchanged(self._fd, rel, signature, leases=self.leases):
+                    self._log.info("removed", path=printable(join(self.path, rel)))
+            except OSError as exc:
+                if not self._removal_refused:
+                    self._removal_refused = True
+                    self._log.error(
+                        "a delivered file may not be removed",
+                        path=printable(join(self.path, rel)),
+                        reason=exc.strerror,
+                        next_step="Give the service write access to the folder (the unit has it read-only by default)",
+                    )  # fmt: skip
+                return
+
+    @property
+    def _removes(self) -> bool:
+        return self.config.after_upload == "delete"
+
     def scan_some(self, seconds: float, now: float) -> int:
         """Go on with the full scan for a slice of time. Returns how many rows changed."""
         if self._fd is None:
@@ -272,6 +310,8 @@ class Watched:
         seen = self._looker.apply(fd, listing, now, repace=repace)
         for rel in seen.look_deep:
             self._hints.folder(rel, deep=True)
+        if self._removes:
+            self._delivered += [(rel, sig) for rel, sig in seen.delivered if os.path.basename(rel) not in _KEPT]
         return seen
 
     def _inside(self, rel: bytes) -> bool:

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from artifactd.config.problems import Loc, dotted, shown
 
 _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("watch.after_upload", lambda value: value == "delete", "delivered files stay in the folder"),
     (
         "watch.run_scope",
         lambda value: value == "fleet",

@@ -56,12 +56,14 @@ class Source:
         leases: Whether the lease probe means something on its filesystem.
         look_again: Looks at files (folder, name) before they are handed out.
         versions: A changed file is a further artifact, and overwrites none.
+        delivered: Told the relative path of each file that was stored.
     """
 
     settle: float
     leases: bool
     look_again: Callable[[Iterable[tuple[bytes, bytes]], float], None]
     versions: bool = False
+    delivered: Callable[[bytes], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,8 @@ class Dispatcher:
         )
         path = join(run.root_path, file.rel)
         self._news(Delivered(path, result.size, sent is not None))
+        if run.root in self.sources:
+            self.sources[run.root].delivered(file.rel)
         if sent is None:
             self._log.debug("unchanged", path=printable(path))
             return
