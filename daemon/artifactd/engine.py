@@ -16,9 +16,11 @@ from pathlib import Path
 from artifactd import failpoint
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
-from artifactd.delivery.dispatch import Delivered, Dispatcher, Source
+from artifactd.delivery.dispatch import Dispatcher
 from artifactd.delivery.messages import Target
 from artifactd.delivery.pool import Pool
+from artifactd.delivery.receipts import Delivered, Source
+from artifactd.errors import ArtifactdError
 from artifactd.ledger import Ledger, StateLock
 from artifactd.look import Looker, Place
 from artifactd.secrets import mask
@@ -59,9 +61,17 @@ class Engine:
         news: Callable[[Delivered], None] = lambda _: None,
     ) -> None:
         require_engine(config.tracking_uri)
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = StateLock(config.state_dir)
-        self._lock.acquire(what)
+        try:
+            config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock.acquire(what)
+        except PermissionError:
+            raise
+        except OSError as exc:
+            raise ArtifactdError(
+                f"the state folder {config.state_dir} cannot be used: {exc.strerror}",
+                "Check that its disk is writable and has space, or give another --state-dir",
+            ) from exc
         self.ledger = Ledger(config.state_dir)
         self.ledger.recover()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

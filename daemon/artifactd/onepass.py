@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifactd.config import Config
-from artifactd.delivery.dispatch import Delivered
+from artifactd.delivery.receipts import Delivered
 from artifactd.engine import Engine
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileView, Report, State

@@ -6,8 +6,7 @@ are due.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from artifactd import log
 from artifactd.delivery.backoff import Backoff
@@ -28,57 +27,20 @@ from artifactd.delivery.messages import (
     Target,
 )
 from artifactd.delivery.pool import Pool
-from artifactd.delivery.worker import STILL_OPEN
+from artifactd.delivery.receipts import Delivered, Receipts, Source, version_destination
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
-from artifactd.ledger.looks import destination
+from artifactd.ledger import Blockage, DueFile, FileId, Ledger, Run
 from artifactd.names import MAX_COMPONENT_BYTES
-from artifactd.pace import sends_now
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS
 from artifactd.text import printable
 from artifactd.tracking.runs import RunSpec
-from artifactd.watching.signature import rest_at
 
 _BATCH = 256
 _SECOND = 2
 """The first version that has a name of its own."""
 
 _BATCH_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What delivery must know of a watched root.
-
-    Attributes:
-        settle: Quiet time in seconds.
-        leases: Whether the lease probe means something on its filesystem.
-        look_again: Looks at files (folder, name) before they are handed out.
-        versions: A changed file is a further artifact, and overwrites none.
-        delivered: Told the relative path of each file that was stored.
-    """
-
-    settle: float
-    leases: bool
-    look_again: Callable[[Iterable[tuple[bytes, bytes]], float], None]
-    versions: bool = False
-    delivered: Callable[[bytes], None] = lambda _: None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """News for whoever shows progress: one file reached its end for now.
-
-    Attributes:
-        path: Absolute path.
-        size: Bytes.
-        sent: The content went over the wire (False: the store had it).
-    """
-
-    path: bytes
-    size: int
-    sent: bool
 
 
 class Dispatcher:
@@ -113,8 +75,8 @@ class Dispatcher:
         self._name = target_name
         self._artifact_location = artifact_location
         self._backoff = backoff
-        self.sources = sources
-        self._news = news
+        self._sources = sources
+        self._receipts = Receipts(ledger, target_name, backoff, sources, news)
         self._open: dict[int, dict[FileId, DueFile]] = {}
         self._turns: dict[int, int] = {}
         self._served = 0
@@ -162,7 +124,7 @@ class Dispatcher:
     def _job_for(
         self, run: Run, now: float, told: set[int], blockage: Blockage | None, under_way: list[Job]
     ) -> Job | None:
-        if run.next_try > now or run.root not in self.sources:
+        if run.next_try > now or run.root not in self._sources:
             return None
         probing = blockage is not None or run.kind is not None
         if probing and any(j.run == run.id for j in under_way):
@@ -183,7 +145,7 @@ class Dispatcher:
                     named=bool(run.settings.get("name")),
                 ),
             )
-        source = self.sources[run.root]
+        source = self._sources[run.root]
         most = 1 if probing else _BATCH
         source.look_again(self._ledger.peek(run.id, now, most), now)
         files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
@@ -197,7 +159,7 @@ class Dispatcher:
 
     def _is_free(self, run: Run, file: DueFile, now: float) -> bool:
         """Whether no other file holds the name of this version; else the file fails with the reason."""
-        holder = None if file.version < _SECOND else self._ledger.holder(_version_dest(run, file), file.id)
+        holder = None if file.version < _SECOND else self._ledger.holder(version_destination(run, file), file.id)
         too_long = len(file.leaf.encode()) > MAX_COMPONENT_BYTES
         if holder is None and not too_long:
             return True
@@ -212,7 +174,7 @@ class Dispatcher:
         busy = {j.run for j in under_way}
         ends: list[Job] = []
         for run, status in self._ledger.runs_to_end(dict(MARKERS)):
-            if run.id not in busy and run.next_try <= now and run.run_id and run.root in self.sources:
+            if run.id not in busy and run.next_try <= now and run.run_id and run.root in self._sources:
                 ends.append(EndRun(self._target, run.id, run.run_id, status))
         return ends[:most]
 
@@ -248,13 +210,14 @@ class Dispatcher:
                 del self._open[id(job)][result.file.id]
                 match result:
                     case Stored():
-                        self._stored(run, result, now)
+                        self._receipts.stored(run, result, now)
                     case NotAtRest():
-                        self._not_at_rest(run, result, now)
+                        self._receipts.not_at_rest(run, result, now)
                     case NotDelivered():
-                        self._not_delivered(run, result, now)
+                        self._receipts.not_delivered(run, result, now)
             return
         left = self._open.pop(id(job))
+        self._met = self._met or not isinstance(answer, JobFailed)
         match answer:
             case RunReady():
                 run = self._ledger.run(job.run)
@@ -264,7 +227,7 @@ class Dispatcher:
                         "run ready", experiment=run.experiment, run=run.name, run_id=answer.run_id,
                         folder=printable(join(run.root_path, run.folder)),
                     )  # fmt: skip
-                self._well(job)
+                self._receipts.well(job)
             case RunEnded():
                 run = self._ledger.run(job.run)
                 self._ledger.set_run_status(job.run, answer.status)
@@ -275,11 +238,11 @@ class Dispatcher:
                     run_id=run.run_id,
                     status=answer.status,
                 )
-                self._well(job)
+                self._receipts.well(job)
             case Finished():
                 for file in left:
                     self._ledger.put_back(file)
-                self._well(job)
+                self._receipts.well(job)
             case JobFailed():
                 self._job_failed(job, answer.failure, left, now)
 
@@ -287,72 +250,6 @@ class Dispatcher:
         """The pool was stopped: what was under way is to be looked at again."""
         self._open.clear()
         self._ledger.recover()
-
-    def _stored(self, run: Run, result: Stored, now: float) -> None:
-        file, sent = result.file, result.sent
-        new = self._ledger.delivered(
-            file,
-            result.digest,
-            size=result.size,
-            now=now,
-            sent=sent is not None,
-            due_again=now + self._settle(run),
-            dest=_version_dest(run, file),
-        )
-        path = join(run.root_path, file.rel)
-        self._news(Delivered(path, result.size, sent is not None))
-        if run.root in self.sources:
-            self.sources[run.root].delivered(file.rel)
-        if sent is None:
-            self._log.debug("unchanged", path=printable(path))
-            return
-        self._count_sent(run, file, sent, now)
-        self._ledger.count("bytes_unique", sent if new else 0)
-        artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
-        self._log.info(
-            "stored", experiment=run.experiment, run=run.name, artifact_path=artifact_path,
-            bytes=result.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
-            **({"snapshot": True} if file.growth is Growth.SNAPSHOT else {}),
-        )  # fmt: skip
-
-    def _settle(self, run: Run) -> float:
-        return self.sources[run.root].settle if run.root in self.sources else 0.0
-
-    def _count_sent(self, run: Run, file: DueFile, size: int, now: float) -> None:
-        self._ledger.count("bytes_sent", size)
-        past = self._ledger.past(file.id)
-        # A snapshot is no sign of a runaway; its bytes are what the next one is paced by.
-        more = 0 if file.growth is Growth.SNAPSHOT else 1
-        self._ledger.was_sent(file.id, size, now, in_a_row=sends_now(past, now, self._settle(run)) + more)
-
-    def _not_at_rest(self, run: Run, result: NotAtRest, now: float) -> None:
-        if result.sent:
-            self._count_sent(run, result.file, result.sent, now)
-        if result.signature is None:
-            self._ledger.gone(result.file.id)
-            return
-        settle = self._settle(run)
-        # A file held open may be quiet for long: its times say nothing about when to look again.
-        again = now + max(settle, 1.0) if result.reason == STILL_OPEN else rest_at(result.signature, settle, now)
-        self._ledger.wait(result.file.id, result.signature, again, result.reason, touched=result.sent > 0)
-
-    def _not_delivered(self, run: Run, result: NotDelivered, now: float) -> None:
-        file, attempt = result.file, result.file.attempts + 1
-        if result.sent:
-            self._count_sent(run, file, result.sent, now)
-        failure = result.failure
-        if failure.scope is Scope.FILE:
-            failure = self._backoff.judge(failure, attempt)
-            next_try = now + self._backoff.delay(attempt)
-        else:
-            self._hold(run, failure, now)
-            next_try = now
-        self._ledger.not_delivered(file.id, failure, next_try, touched=result.touched)
-        speak = self._log.error if failure.kind is Kind.PERMANENT else self._log.warning
-        speak(
-            "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
-            tries=attempt, next_step=failure.cure,
-        )  # fmt: skip
 
     def _job_failed(self, job: Job, failure: Failure, left: dict[FileId, DueFile], now: float) -> None:
         run = self._ledger.run(job.run)
@@ -374,42 +271,4 @@ class Dispatcher:
                 files=failed, next_step=failure.cure,
             )  # fmt: skip
         else:
-            self._hold(run, failure, now)
-
-    def _hold(self, run: Run, failure: Failure, now: float) -> None:
-        """Hold the target or the run back; said once when it starts, not at each probe."""
-        if failure.kind is Kind.PERMANENT:
-            return
-        if failure.scope is Scope.TARGET:
-            old = self._ledger.blockages().get(self._name)
-            attempts = old.attempts if old is not None else 0
-            waiting = old is not None and old.next_try > now
-        else:
-            run = self._ledger.run(run.id)
-            attempts, waiting = run.attempts, run.next_try > now
-        if waiting:
-            return  # several workers met the same trouble: one step of backoff
-        delay = self._backoff.delay(attempts + 1)
-        blockage = Blockage(failure.kind, failure.error, failure.cure, attempts + 1, now + delay)
-        if failure.scope is Scope.TARGET:
-            self._ledger.block_target(self._name, blockage)
-        else:
-            self._ledger.block_run(run.id, blockage)
-        if attempts == 0:
-            self._log.warning(
-                "target paused" if failure.kind is Kind.PAUSED else "target waits", error=failure.error,
-                kind=str(failure.kind), next_try_in=round(delay, 1), next_step=failure.cure,
-            )  # fmt: skip
-
-    def _well(self, job: Job) -> None:
-        """The server did what it was asked: whatever held it back is over."""
-        self._met = True
-        if self._name in self._ledger.blockages():
-            self._ledger.block_target(self._name, None)
-            self._log.info("target is back", target=self._name)
-        if self._ledger.run(job.run).kind is not None:
-            self._ledger.block_run(job.run, None)
-
-
-def _version_dest(run: Run, file: DueFile) -> int:
-    return destination(run.target, run.identity, f"{file.dir}/{file.leaf}" if file.dir else file.leaf)
+            self._receipts.hold(run, failure, now)

@@ -1,0 +1,186 @@
+"""Receipts: what a worker said of a file becomes what the ledger knows of it, and what people read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from artifactd import log
+from artifactd.delivery.backoff import Backoff
+from artifactd.delivery.messages import Job, NotAtRest, NotDelivered, Stored
+from artifactd.delivery.worker import STILL_OPEN
+from artifactd.errors import Failure, Kind, Scope
+from artifactd.ledger import Blockage, DueFile, Growth, Ledger, Run
+from artifactd.ledger.looks import destination
+from artifactd.pace import sends_now
+from artifactd.paths import join
+from artifactd.text import printable
+from artifactd.watching.signature import rest_at
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What delivery must know of a watched root.
+
+    Attributes:
+        settle: Quiet time in seconds.
+        leases: Whether the lease probe means something on its filesystem.
+        look_again: Looks at files (folder, name) before they are handed out.
+        versions: A changed file is a further artifact, and overwrites none.
+        delivered: Told the relative path of each file that was stored.
+    """
+
+    settle: float
+    leases: bool
+    look_again: Callable[[Iterable[tuple[bytes, bytes]], float], None]
+    versions: bool = False
+    delivered: Callable[[bytes], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """News for whoever shows progress: one file reached its end for now.
+
+    Attributes:
+        path: Absolute path.
+        size: Bytes.
+        sent: The content went over the wire (False: the store had it).
+    """
+
+    path: bytes
+    size: int
+    sent: bool
+
+
+class Receipts:
+    """Writes down how files, runs and the target fared.
+
+    Args:
+        ledger: Written to within the caller's transactions.
+        target: The target's URI as the ledger knows it, without secrets.
+        backoff: The retry policy.
+        sources: The watched roots by number.
+        news: Called for each file that was delivered.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        target: str,
+        backoff: Backoff,
+        sources: Mapping[int, Source],
+        news: Callable[[Delivered], None],
+    ) -> None:
+        self._ledger = ledger
+        self._name = target
+        self._backoff = backoff
+        self._sources = sources
+        self._news = news
+        self._log = log.get()
+
+    def stored(self, run: Run, result: Stored, now: float) -> None:
+        """The store has it: write the receipt, or say that it had it already."""
+        file, sent = result.file, result.sent
+        new = self._ledger.delivered(
+            file,
+            result.digest,
+            size=result.size,
+            now=now,
+            sent=sent is not None,
+            due_again=now + self._settle(run),
+            dest=version_destination(run, file),
+        )
+        path = join(run.root_path, file.rel)
+        self._news(Delivered(path, result.size, sent is not None))
+        if run.root in self._sources:
+            self._sources[run.root].delivered(file.rel)
+        if sent is None:
+            self._log.debug("unchanged", path=printable(path))
+            return
+        self._count_sent(run, file, sent, now)
+        self._ledger.count("bytes_unique", sent if new else 0)
+        artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
+        self._log.info(
+            "stored", experiment=run.experiment, run=run.name, artifact_path=artifact_path,
+            bytes=result.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
+            **({"snapshot": True} if file.growth is Growth.SNAPSHOT else {}),
+        )  # fmt: skip
+
+    def _settle(self, run: Run) -> float:
+        return self._sources[run.root].settle if run.root in self._sources else 0.0
+
+    def _count_sent(self, run: Run, file: DueFile, size: int, now: float) -> None:
+        self._ledger.count("bytes_sent", size)
+        past = self._ledger.past(file.id)
+        # A snapshot is no sign of a runaway; its bytes are what the next one is paced by.
+        more = 0 if file.growth is Growth.SNAPSHOT else 1
+        self._ledger.was_sent(file.id, size, now, in_a_row=sends_now(past, now, self._settle(run)) + more)
+
+    def not_at_rest(self, run: Run, result: NotAtRest, now: float) -> None:
+        """It changed, is being written or is gone: look again."""
+        if result.sent:
+            self._count_sent(run, result.file, result.sent, now)
+        if result.signature is None:
+            self._ledger.gone(result.file.id)
+            return
+        settle = self._settle(run)
+        # A file held open may be quiet for long: its times say nothing about when to look again.
+        again = now + max(settle, 1.0) if result.reason == STILL_OPEN else rest_at(result.signature, settle, now)
+        self._ledger.wait(result.file.id, result.signature, again, result.reason, touched=result.sent > 0)
+
+    def not_delivered(self, run: Run, result: NotDelivered, now: float) -> None:
+        """The try failed: again later, or never without a person."""
+        file, attempt = result.file, result.file.attempts + 1
+        if result.sent:
+            self._count_sent(run, file, result.sent, now)
+        failure = result.failure
+        if failure.scope is Scope.FILE:
+            failure = self._backoff.judge(failure, attempt)
+            next_try = now + self._backoff.delay(attempt)
+        else:
+            self.hold(run, failure, now)
+            next_try = now
+        self._ledger.not_delivered(file.id, failure, next_try, touched=result.touched)
+        speak = self._log.error if failure.kind is Kind.PERMANENT else self._log.warning
+        speak(
+            "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
+            tries=attempt, next_step=failure.cure,
+        )  # fmt: skip
+
+    def hold(self, run: Run, failure: Failure, now: float) -> None:
+        """Hold the target or the run back; said once when it starts, not at each probe."""
+        if failure.kind is Kind.PERMANENT:
+            return
+        if failure.scope is Scope.TARGET:
+            old = self._ledger.blockages().get(self._name)
+            attempts = old.attempts if old is not None else 0
+            waiting = old is not None and old.next_try > now
+        else:
+            run = self._ledger.run(run.id)
+            attempts, waiting = run.attempts, run.next_try > now
+        if waiting:
+            return  # several workers met the same trouble: one step of backoff
+        delay = self._backoff.delay(attempts + 1)
+        blockage = Blockage(failure.kind, failure.error, failure.cure, attempts + 1, now + delay)
+        if failure.scope is Scope.TARGET:
+            self._ledger.block_target(self._name, blockage)
+        else:
+            self._ledger.block_run(run.id, blockage)
+        if attempts == 0:
+            self._log.warning(
+                "target paused" if failure.kind is Kind.PAUSED else "target waits", error=failure.error,
+                kind=str(failure.kind), next_try_in=round(delay, 1), next_step=failure.cure,
+            )  # fmt: skip
+
+    def well(self, job: Job) -> None:
+        """The server did what it was asked: whatever held it back is over."""
+        if self._name in self._ledger.blockages():
+            self._ledger.block_target(self._name, None)
+            self._log.info("target is back", target=self._name)
+        if self._ledger.run(job.run).kind is not None:
+            self._ledger.block_run(job.run, None)
+
+
+def version_destination(run: Run, file: DueFile) -> int:
+    """The destination of the very artifact that a file's content becomes, versions told apart."""
+    return destination(run.target, run.identity, f"{file.dir}/{file.leaf}" if file.dir else file.leaf)
