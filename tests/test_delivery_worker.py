@@ -262,6 +262,20 @@ def test_a_deleted_run_and_a_deleted_experiment_are_found_out_before_the_upload(
     assert not list((bench.drop.parent / "artifacts" / run_id).rglob("f"))
 
 
+def test_a_purged_run_of_ours_is_made_anew_and_an_adopted_one_is_not(bench: Bench) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(bench.target.uri)
+    run_id = client.create_run("0").info.run_id
+    client._tracking_client.store._hard_delete_run(run_id)
+    (ready,) = bench.worker.do(bench.prepare(key="p" * 40, run_id=run_id))
+    assert isinstance(ready, RunReady)
+    assert ready.run_id != run_id
+    (failed,) = bench.worker.do(bench.prepare(key=None, run_id=run_id))
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure.kind, failed.failure.scope) == (Kind.PERMANENT, Scope.RUN)
+
+
 def test_ending_a_run(bench: Bench) -> None:
     from mlflow import MlflowClient
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, DueFile, FileId, Ledger, State, Wanted
+from artifactd.ledger import Blockage, DueFile, FileId, Ledger, LedgerError, State, Wanted
 from artifactd.ledger.looks import CLASH
 from artifactd.watching.signature import Signature
 
@@ -289,3 +289,29 @@ def test_no_turn_of_the_loop_reads_all_files(drop: Tree) -> None:
         if re.fullmatch(r"SCAN (files|f|o)", step)
     }
     assert whole == {}
+
+
+def test_a_run_that_was_made_anew_gets_all_its_files_again(drop: Tree) -> None:
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    drop.want(b"a")
+    (file,) = drop.claim()
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    assert drop.claim() == [], "the same run has what it has"
+    drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "")
+    (again,) = drop.claim()
+    assert again.digest is None, "what the purged run held is no receipt"
+
+
+def test_a_disk_that_fails_is_told_and_nothing_is_half_written(drop: Tree) -> None:
+    drop.ledger._con.execute("PRAGMA max_page_count = 1")  # SQLite's own way to say that the disk is full
+
+    def fill() -> None:
+        with drop.ledger.transaction():
+            for n in range(10_000):
+                drop.want(b"%d" % n, dest=n)
+
+    with pytest.raises(LedgerError, match="full"):
+        fill()
+    drop.ledger._con.execute("PRAGMA max_page_count = 1000000")
+    assert drop.ledger.known_files(drop.folder) == {}

@@ -151,7 +151,8 @@ def wait_of(file: FileView, settle: float | None, now: float) -> Wait:
     if file.state is State.UPLOADING:
         return Wait("its upload, which is under way", attempts=file.attempts)
     if block is not None:
-        reason = f"{file.target}, where nothing can be sent now"
+        where = "the store of its run" if file.run_is_blocked else str(file.target)
+        reason = f"{where}, where nothing can be sent now"
         return Wait(reason, block.next_try, block.error, block.kind, block.cure, block.attempts)
     if file.kind is not None:
         return Wait("its next try", file.due_at, file.error or "", file.kind, file.cure or "", file.attempts)
@@ -231,11 +232,14 @@ class Explainer:
         if isinstance(placed, Ignored):
             notes.append(f"By the rules of now it is ignored: {placed.rule}")
             answer = replace(answer, rule=placed.rule)
-        elif row.run_row is not None and placed.artifact_path != row.artifact_path:
+        elif row.run_row is not None and placed.artifact_path != row.first_path:
             notes.append(f"By the rules of now it goes to {placed.artifact_path}; the next scan sees to it")
         if disk == _OnDisk():
-            stays = "; what is stored stays" if row.digest is not None else "; the next scan drops it"
-            notes.append(f"It is gone from the folder{stays}")
+            if not os.path.isdir(watch.path):
+                notes.append("The watched folder itself is away: nothing is forgotten, it is waited for")
+            else:
+                stays = "; what is stored stays" if row.digest is not None else "; the next scan drops it"
+                notes.append(f"It is gone from the folder{stays}")
         elif disk.other:
             notes.append(f"What stands there now is ignored: {disk.other}")
         return replace(answer, notes=tuple(notes))

@@ -25,5 +25,5 @@ def reach(name: str) -> None:
 
 
 def for_children() -> dict[str, str]:
-    """What the service's delivery processes need in their environment, so that they end the service and not themselves."""
+    """What delivery processes need in their environment, so that they end the service and not themselves."""
     return {_SERVICE: str(os.getpid())} if _NAME else {}

@@ -90,6 +90,7 @@ def run_pass(
 
     engine = Engine(config, "artifactd sync", only=only, events=False, news=news)
     try:
+        engine.ledger.try_now()
         _turn_until_done(engine, progress, begun, deadline, show)
         engine.drain(time.monotonic() + (1.0 if deadline is not None else 5.0))
         blockage = next(iter(engine.ledger.blockages().values()), None)

@@ -213,11 +213,14 @@ class Pool:
         if self._nursery is None:
             raise NurseryError("there is no process to bear a worker")
         ours, theirs = socket.socketpair()
-        socket.send_fds(self._nursery.control, [b"B"], [theirs.fileno()])
-        theirs.close()
-        said, descriptors, _, _ = socket.recv_fds(self._nursery.control, 12, 1)
+        try:
+            socket.send_fds(self._nursery.control, [b"B"], [theirs.fileno()])
+            theirs.close()
+            said, descriptors, _, _ = socket.recv_fds(self._nursery.control, 12, 1)
+        except OSError as exc:
+            raise NurseryError(f"the delivery process ended or hangs ({exc})", _LAST_WORDS) from exc
         if not said:
-            raise NurseryError("the delivery process ended")
+            raise NurseryError("the delivery process ended", _LAST_WORDS)
         worker = Worker(Connection(ours.detach()), int(said), descriptors[0])
         self._workers[worker.line] = worker
         return worker
@@ -235,6 +238,9 @@ class Pool:
 
 class NurseryError(ArtifactdError):
     """The process that bears workers cannot be had; the service ends and is started again."""
+
+
+_LAST_WORDS = "Out of memory? See the kernel's log (dmesg); the service manager starts the service again"
 
 
 def _accepts(worker: Worker, job: Job) -> bool:

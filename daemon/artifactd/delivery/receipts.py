@@ -168,7 +168,8 @@ class Receipts:
             self._ledger.block_run(run.id, blockage)
         if attempts == 0:
             self._log.warning(
-                "target paused" if failure.kind is Kind.PAUSED else "target waits", error=failure.error,
+                f"{failure.scope if failure.scope is Scope.TARGET else Scope.RUN} "
+                + ("paused" if failure.kind is Kind.PAUSED else "waits"), error=failure.error,
                 kind=str(failure.kind), next_try_in=round(delay, 1), next_step=failure.cure,
             )  # fmt: skip
 

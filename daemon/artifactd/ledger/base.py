@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,18 +28,25 @@ class Base:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Group writes into one durable step; nested use joins the outer one."""
+        """Group writes into one durable step; nested use joins the outer one.
+
+        Raises:
+            LedgerError: The disk is full or failing; nothing of the step was written.
+        """
         if self._con.in_transaction:
             yield
             return
-        self._con.execute("BEGIN IMMEDIATE")
         try:
+            self._con.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._con.execute("ROLLBACK")
+            failpoint.reach("commit.before")
+            self._con.execute("COMMIT")
+        except BaseException as exc:
+            with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself when the disk is full
+                self._con.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.Error):
+                raise schema.unusable(self.path, exc) from exc
             raise
-        failpoint.reach("commit.before")
-        self._con.execute("COMMIT")
         failpoint.reach("commit.after")
 
     def changed_outside(self) -> int:

@@ -233,6 +233,12 @@ class Deliveries(Looks):
         ).fetchone()
         return count, size or 0
 
+    def try_now(self) -> None:
+        """Forget how long to wait: somebody asks for a try now. How often it failed stays."""
+        self._con.execute("UPDATE targets SET next_try = 0")
+        self._con.execute("UPDATE runs SET next_try = 0 WHERE next_try != 0")
+        self._con.execute("UPDATE files SET due_at = 0 WHERE state = 0 AND kind IS NOT NULL")
+
     def only_restless(self) -> bool:
         """Whether all that is due waits to come to rest: no failure, no held-back target or run stands in its way."""
         (others,) = self._con.execute(

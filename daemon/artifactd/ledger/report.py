@@ -24,7 +24,8 @@ _VIEW = (
     " coalesce((SELECT v.leaf FROM versions v WHERE v.folder = f.folder AND v.name = f.name AND v.base = f.dest"
     " ORDER BY v.number DESC LIMIT 1), f.leaf), f.digest, f.stored_size, f.stored_at, f.due_at,"
     " f.attempts, f.kind, f.error, f.cure,"
-    " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try"
+    " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try,"
+    " f.leaf"
     " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )
@@ -245,10 +246,8 @@ class Report:
                     " WHERE folder = ? AND name = ?",
                     (State.DUE, now, folder, name),
                 )
-                # Our own runs are looked for anew by their key: one that was purged is made again, others are found.
-                self._con.execute(
-                    "UPDATE runs SET run_id = CASE WHEN identity LIKE 'run:%' THEN run_id END WHERE id = ?", (run,)
-                )
+                # The run is asked for again: one of our own that was purged is then made anew, with all its files.
+                self._con.execute("UPDATE runs SET applied = '' WHERE id = ?", (run,))
             self._con.execute("UPDATE runs SET next_try = 0 WHERE next_try != 0")
             self._con.execute("UPDATE targets SET next_try = 0")
         return Retried(due, unmended)
@@ -349,4 +348,6 @@ def _view(row: Any) -> FileView:
         row[22],
         row[23],
         None if block is None else Blockage(*block),
+        block is not None and not target_block[0],
+        None if not row[34] else f"{place}/{row[34]}" if place else row[34],
     )

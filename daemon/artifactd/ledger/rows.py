@@ -169,7 +169,11 @@ class WatchView:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """One file as ``explain`` and the failure list show it."""
+    """One file as ``explain`` and the failure list show it.
+
+    `artifact_path` is that of its last version where versions are kept, `first_path` that of the first; `blockage`
+    concerns its run alone when `run_is_blocked`, else all that goes to its target.
+    """
 
     id: FileId
     run_row: int | None
@@ -191,6 +195,8 @@ class FileView:
     error: str | None
     cure: str | None
     blockage: Blockage | None
+    run_is_blocked: bool = False
+    first_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

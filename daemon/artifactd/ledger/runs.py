@@ -41,7 +41,15 @@ class Runs(Base):
         return _run(self._con.execute(f"SELECT {_RUN_COLUMNS} WHERE r.id = ?", (run,)).fetchone())
 
     def set_run_id(self, run: int, run_id: str, status: str, applied: str) -> None:
-        """The run exists under this id; `applied` is the settings text that the server now knows."""
+        """The run exists under this id; `applied` is the settings text that the server now knows.
+
+        Where it had another id before, that run was purged with all it held: what is still on disk is due again.
+        """
+        self._con.execute(
+            "UPDATE files SET state = 0, due_at = 0, doubt = 1 WHERE run = ? AND state = 2"
+            " AND EXISTS (SELECT 1 FROM runs WHERE id = ? AND run_id != ?)",
+            (run, run, run_id),
+        )
         self._con.execute(
             "UPDATE runs SET run_id = ?, status = ?, applied = ?, kind = NULL, error = NULL, cure = NULL, attempts = 0,"
             " next_try = 0 WHERE id = ?",

@@ -144,12 +144,17 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         con.execute("PRAGMA temp_store = MEMORY")
         _migrate(con, path)
     except sqlite3.DatabaseError as exc:
-        raise LedgerError(
-            f"the ledger {path} cannot be used: {exc}",
-            "Check that its folder is writable and has space. If the file is damaged, move it away: it is built anew "
-            "from the folders, and what a run already holds is compared before anything is sent.",
-        ) from exc
+        raise unusable(path, exc) from exc
     return con
+
+
+def unusable(path: Path, exc: sqlite3.Error) -> LedgerError:
+    """What SQLite cannot do with the file, for people."""
+    return LedgerError(
+        f"the ledger {path} cannot be used: {exc}",
+        "Check that its folder is writable and has space. If the file is damaged, move it away: it is built anew from "
+        "the folders, and everything is sent once more, into the same runs.",
+    )
 
 
 _SPACE = "Check that its folder exists, is writable for this user and has space"

@@ -18,6 +18,12 @@ _CREDENTIALS = (
     "Check the credentials that the service sees (MLFLOW_TRACKING_USERNAME/PASSWORD/TOKEN, the store's own variables "
     "and files) and their rights; it is tried again by itself"
 )
+_PLACE = (
+    "Check mlflow.tracking_uri (host, port, path prefix) and whether a login page stands before it; it is tried again "
+    "by itself"
+)
+_NOT_JSON = "not in a valid JSON format"
+"""What ``mlflow.utils.rest_utils.call_endpoint`` says of an answer that is a web page."""
 _CONNECTION = frozenset(
     {
         "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "NewConnectionError",
@@ -79,7 +85,7 @@ def classify(exc: BaseException, *, target: str, scope: Scope) -> Failure:
 
     missing = next((e for e in chain if isinstance(e, ModuleNotFoundError)), None)
     if missing is not None:
-        return _missing_module(missing, where)
+        return _missing_module(missing, where, scope)
     if "SSLError" in names or "SSLCertVerificationError" in names:
         return fail(
             Kind.PAUSED, Scope.TARGET, f"the certificate of {where} is not trusted ({text})",
@@ -90,6 +96,13 @@ def classify(exc: BaseException, *, target: str, scope: Scope) -> Failure:
     if codes & _MISSING_STORE:
         return fail(Kind.PAUSED, scope, f"{where}: the bucket or container does not exist ({text})", "Create it")
     status = next((s for s in map(_status, chain) if s), None)
+    if _NOT_JSON in text or (status is not None and 300 <= status < 400):
+        # MLflow says INTERNAL_ERROR to this, as to a path that it refuses; the run may well be there.
+        return fail(
+            Kind.PAUSED, Scope.TARGET, f"{where} answers with a web page or a redirect, not as an MLflow server", _PLACE
+        )
+    if "ENDPOINT_NOT_FOUND" in codes:
+        return fail(Kind.PAUSED, Scope.TARGET, f"{where} answered 404 to a call of MLflow's API: {text}", _PLACE)
     if status is not None:
         return _by_status(status, where, text, scope)
     if names & _CONNECTION:
@@ -195,12 +208,12 @@ def _by_status(status: int, where: str, text: str, scope: Scope) -> Failure:
     return Failure(Kind.PERMANENT, Scope.FILE, what, "See the server's log; then `artifactd retry`")
 
 
-def _missing_module(e: ModuleNotFoundError, where: str) -> Failure:
+def _missing_module(e: ModuleNotFoundError, where: str, scope: Scope) -> Failure:
     module = (e.name or str(e)).partition(".")[0]
     extra = _EXTRAS.get(module, "local")
     return Failure(
         Kind.PAUSED,
-        Scope.TARGET,
+        scope,
         f"{where} needs the Python package {module}, which is not installed",
         f"pip install 'artifactd[{extra}]' into the service's environment and restart it",
     )

@@ -240,7 +240,11 @@ def _stores(client: MlflowClient, question: Question) -> list[tuple[str, str | N
         if experiment is not None and _store(experiment.artifact_location) not in covered:
             covered.add(_store(experiment.artifact_location))
             locations.append(posixpath.join(posixpath.dirname(experiment.artifact_location.rstrip("/")), EXPERIMENT))
-    return [(_experiment_name(client, location), location) for location in locations[:_MOST_STORES]]
+    names: list[tuple[str, str | None]] = []
+    for location in locations[:_MOST_STORES]:
+        taken = any(name == EXPERIMENT for name, _ in names)
+        names.append((_experiment_name(client, location, taken=taken), location))
+    return names
 
 
 def _store(location: str) -> tuple[str, str]:
@@ -248,10 +252,12 @@ def _store(location: str) -> tuple[str, str]:
     return parts.scheme or "file", parts.netloc.rpartition("@")[2]
 
 
-def _experiment_name(client: MlflowClient, location: str | None) -> str:
-    """The probe's experiment for this location; the plain name unless it stands for another one already."""
+def _experiment_name(client: MlflowClient, location: str | None, *, taken: bool) -> str:
+    """The probe's experiment for this location; the plain name unless it stands, or is to stand, for another one."""
     found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None or location is None or found.artifact_location.rstrip("/") == location.rstrip("/"):
+    if location is None or (found is None and not taken):
+        return EXPERIMENT
+    if found is not None and found.artifact_location.rstrip("/") == location.rstrip("/"):
         return EXPERIMENT
     return f"{EXPERIMENT} {mask(location)}"[:200]
 

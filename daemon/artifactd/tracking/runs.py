@@ -66,7 +66,7 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
         DeliveryError: Also for a run or experiment that stands deleted, with the command that restores it.
     """
     try:
-        if spec.run_id is not None:
+        if spec.run_id is not None and not (spec.key is not None and _is_purged(client, spec.run_id)):
             info = inspect_run(client, spec.run_id, target)
             _update(client, spec, client.get_run(spec.run_id))
             return info
@@ -121,6 +121,19 @@ def end_run(client: MlflowClient, run_id: str, status: str, target: str) -> None
         failpoint.reach("end_run.after")
     except Exception as exc:
         raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
+
+
+def _is_purged(client: MlflowClient, run_id: str) -> bool:
+    """Whether the server knows nothing of the run any more, not even as a deleted one."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as exc:
+        if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return True
+    return False
 
 
 def _experiment(client: MlflowClient, spec: RunSpec) -> str:
