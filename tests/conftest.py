@@ -33,6 +33,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("live"))
 
 
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees what another left in the environment, or what the user of this machine set for MLflow."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("ARTIFACTD_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    yield
+    monkeypatch.undo()
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @dataclass(frozen=True, slots=True)
 class MlflowServer:
     """A real ``mlflow server`` on 127.0.0.1 that proxies artifacts into a folder."""

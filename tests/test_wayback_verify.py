@@ -91,7 +91,9 @@ def test_missing_short_and_changed_artifacts(book: Book, stored: Path) -> None:
     assert compare(book, deep=True).findings == []
 
 
-def test_a_deleted_run_is_one_finding_and_a_purged_one_is_sent_again(book: Book) -> None:
+def test_a_deleted_run_is_one_finding_and_a_purged_one_is_sent_again(book: Book, mlflow_server: MlflowServer) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     shelf = Shelf(book.target, None)
     old = run(book)
     shelf._client.delete_run(old.run_id)
@@ -102,8 +104,8 @@ def test_a_deleted_run_is_one_finding_and_a_purged_one_is_sent_again(book: Book)
     with book.report() as report:
         assert report.counts() == {State.STORED: 5}, "restoring it mends it"
 
-    book.ledger.set_run_id(old.views[0].row, "f" * 32, "RUNNING", "")
+    SqlAlchemyStore(f"sqlite:///{mlflow_server.db}", "/")._hard_delete_run(old.run_id)
     done = compare(book, deep=False)
-    assert set(found(done).values()) == {f"run {'f' * 32} does not exist on the server"}
+    assert set(found(done).values()) == {f"run {old.run_id} does not exist on the server"}
     with book.report() as report:
         assert report.counts() == {State.FAILED: 5}
