@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's UI; Ctrl-C ends it
@@ -23,11 +23,23 @@ run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's 
 
 .PHONY: test
 test: $(INSTALLED) ## Every test that needs no root and no extra server
-	$(PYTEST) -m "not root"
+	$(PYTEST) -m "not root and not faults"
 
 .PHONY: test-all
-test-all: lint ## Lint and every test there is
-	$(PYTEST)
+test-all: lint ## Lint and every test but the storm of faults, which is test-faults
+	$(PYTEST) -m "not faults"
+	@echo "Not run here: tests/faults (five minutes of kills and network faults): make test-faults"
+
+# The folder is named so that the table at the end is made.
+.PHONY: test-faults
+test-faults: $(INSTALLED) ## The promise under faults, bounded: kills, network, ledger, watch; ends with a table
+	$(PYTEST) -m faults tests/faults
+
+# make soak HOURS=8 SEED=1
+HOURS ?= 1
+.PHONY: soak
+soak: $(INSTALLED) ## The kill storm for HOURS=n hours; SEED=n replays one
+	$(BIN)/python tests/faults/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types and the arrows between rooms

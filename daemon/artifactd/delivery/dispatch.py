@@ -94,7 +94,9 @@ class Dispatcher:
         free = self._pool.free
         if not self._met or blockage is not None:
             free = min(free, 0 if under_way else 1)  # first contact, and probes, are one at a time
-        jobs: list[Job] = []
+        # One end goes first: under a steady stream of files, ends would never find a worker that is free.
+        jobs: list[Job] = list(self._ends(now, under_way, min(free, 1)))
+        ending = {j.run for j in jobs}
         due = sorted(
             (r for r, at in self._ledger.runs_with_due() if at <= now),
             key=lambda run: self._turns.get(run, 0),
@@ -118,8 +120,8 @@ class Dispatcher:
             if not served:
                 break
         if free > len(jobs):
-            jobs += self._ends(now, under_way, free - len(jobs))
-        return jobs
+            jobs += [j for j in self._ends(now, under_way, free - len(jobs) + 1) if j.run not in ending]
+        return jobs[: max(free, 0)]
 
     def _job_for(
         self, run: Run, now: float, told: set[int], blockage: Blockage | None, under_way: list[Job]

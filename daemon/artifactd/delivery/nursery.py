@@ -9,6 +9,7 @@ kernel ends the nursery, and with it the workers: an orphan could finish an old 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -64,4 +65,5 @@ def die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the service went in the middle of a word
+        main(sys.argv[1:])

@@ -19,9 +19,9 @@ from artifactd import failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking.environment import REQUEST_TIMEOUT, SPOOL_RATE
+from artifactd.tracking.environment import IN_FLIGHT, REQUEST_TIMEOUT, SLOWEST, SPOOL_RATE
 
-STUCK_AFTER = 4 * REQUEST_TIMEOUT
+STUCK_AFTER = 2 * (REQUEST_TIMEOUT + IN_FLIGHT // SLOWEST)
 """Seconds without a byte moved after which a worker is ended; plus the time its largest file may be spooled."""
 
 MOVING_WITHIN = 5.0
@@ -130,7 +130,7 @@ class Pool:
             worker = None
         if worker is None:
             worker = self._bear()
-            worker.line.send(job)
+            _accepts(worker, job)  # one that has died since says so by the end of its line
         worker.job, worker.moved, worker.moved_at = job, 0, time.monotonic()
 
     def answers(self) -> list[tuple[Job, Answer]]:

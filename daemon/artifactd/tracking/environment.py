@@ -14,6 +14,12 @@ from artifactd.errors import ArtifactdError
 REQUEST_TIMEOUT = 15
 """Seconds in which a request must connect, and between two bytes of an answer."""
 
+SLOWEST = 64 * 1024
+"""Bytes/s of the slowest line that uploads are not cut on."""
+
+IN_FLIGHT = 4 * 2**20
+"""Bytes that the kernel takes from an upload at once (net.ipv4.tcp_wmem): read, and yet to go out on a slow line."""
+
 SPOOL_RATE = 8 * 2**20
 """Bytes/s that a server is trusted to move on to its store while the client waits in silence for the answer."""
 
@@ -45,7 +51,8 @@ def expect_bytes(size: int) -> None:
     Args:
         size: Bytes of the largest file in the next calls.
     """
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_TIMEOUT + size // SPOOL_RATE)
+    slack = min(size, IN_FLIGHT) // SLOWEST + size // SPOOL_RATE
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_TIMEOUT + slack)
 
 
 def require_engine(tracking_uri: str) -> None:

@@ -1,0 +1,143 @@
+"""What is handed out, and in which order, on a real ledger; the pool only says how many workers are free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artifactd.delivery.backoff import Backoff
+from artifactd.delivery.dispatch import Dispatcher
+from artifactd.delivery.messages import Deliver, EndRun, Finished, Job, JobFailed, PrepareRun, RunReady, Target
+from artifactd.delivery.pool import Pool
+from artifactd.delivery.receipts import Source
+from artifactd.errors import Failure, Kind, Scope
+from artifactd.ledger import Ledger, State, Wanted
+from artifactd.watching.signature import Signature
+
+URI = "http://127.0.0.1:9"
+SIG = Signature(3, 1, 1, 1)
+DOWN = Failure(Kind.TRANSIENT, Scope.TARGET, "cannot be reached", "wait")
+
+
+class Desk(Pool):
+    """A pool whose workers take jobs and never answer; the test does."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, URI)
+        self.taken: list[Job] = []
+
+    @property
+    def free(self) -> int:
+        return self.size - len(self.taken)
+
+    def jobs(self) -> list[Job]:
+        return self.taken
+
+    def submit(self, job: Job) -> None:
+        self.taken.append(job)
+
+
+class Office:
+    def __init__(self, base: Path, workers: int = 1) -> None:
+        self.ledger = Ledger(base)
+        self.root = self.ledger.use_roots([b"/drop"])[b"/drop"]
+        self.pool = Desk(workers)
+        self.dispatcher = Dispatcher(
+            self.ledger,
+            self.pool,
+            target=Target(URI),
+            target_name=URI,
+            artifact_location=None,
+            backoff=Backoff(1, 60),
+            sources={self.root: Source(1.0, leases=True, look_again=lambda *_: None)},
+        )
+
+    def run(self, name: str, run_id: str | None = None) -> int:
+        row = self.ledger.run_for(self.root, name.encode(), URI, name, "e", name)
+        if run_id is not None:
+            self.ledger.set_run_id(row, run_id, "RUNNING", self.ledger.run(row).settings_text)
+        return row
+
+    def due(self, run: int, name: bytes, folder: bytes = b"") -> None:
+        row, _ = self.ledger.folder(self.root, folder or str(run).encode(), create=True) or (0, "")
+        dest = hash((run, name)) % 2**60
+        self.ledger.want(row, [Wanted(name, State.DUE, SIG, run, "", name.decode(), dest, due_at=1.0)])
+
+    def assign(self, now: float = 10.0) -> list[Job]:
+        jobs = self.dispatcher.assign(now)
+        self.dispatcher.submit(jobs)
+        return jobs
+
+    def finish(self, now: float = 10.0) -> None:
+        for job in list(self.pool.taken):
+            self.pool.taken.remove(job)
+            self.dispatcher.take(job, RunReady("r9", "RUNNING") if isinstance(job, PrepareRun) else Finished(), now)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = Office(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_a_run_is_prepared_once_before_its_files_go(office: Office) -> None:
+    run = office.run("a")
+    office.due(run, b"x")
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    assert office.assign() == []
+    office.finish()
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    assert job.run_id == "r9"
+
+
+def test_runs_take_turns(office: Office) -> None:
+    first, second = office.run("a", "r1"), office.run("b", "r2")
+    served = []
+    for _ in range(4):
+        office.due(first, b"x")
+        office.due(second, b"y")
+        (job,) = office.assign()
+        served.append(job.run)
+        office.finish()
+    assert sorted(served) == [first, first, second, second]
+
+
+def test_an_end_goes_first_however_much_is_due(office: Office) -> None:
+    busy, over = office.run("busy", "r1"), office.run("over", "r2")
+    office.due(busy, b"x")
+    office.assign()  # the first contact
+    office.finish()
+    office.due(over, b".done", folder=b"over")
+    (done,) = office.ledger.claim(over, 10.0, 1, 10**9)
+    office.ledger.delivered(done, b"d" * 32, size=3, now=1, sent=True, due_again=2)
+    for n in range(5):
+        office.due(busy, b"more-%d" % n)
+    (job,) = office.assign()
+    assert isinstance(job, EndRun)
+    assert (job.run_id, job.status) == ("r2", "FINISHED")
+
+
+def test_a_server_that_is_down_gets_one_small_probe_a_backoff(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=8)
+    run = office.run("a", "r1")
+    for n in range(50):
+        office.due(run, b"%d" % n)
+    (job,) = office.assign(now=10.0)  # first contact: one job, whatever is free
+    office.pool.taken.clear()
+    office.dispatcher.take(job, JobFailed(DOWN), 10.0)
+    blockage = office.ledger.blockages()[URI]
+    assert blockage.next_try <= 11.0
+    assert office.assign(now=blockage.next_try - 0.001) == [] or blockage.next_try <= 10.0
+    (probe,) = office.assign(now=20.0)
+    assert isinstance(probe, Deliver)
+    assert len(probe.files) == 1
+    assert office.assign(now=20.0) == [], "one probe at a time"
+    office.finish(now=20.0)
+    assert office.ledger.blockages() == {}
+    assert len(office.assign(now=20.0)) >= 1
+    office.ledger.close()
