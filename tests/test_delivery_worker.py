@@ -81,8 +81,8 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
     """Have something happen to the disk after the file was read and sent, and before it is compared again."""
     upload = RunArtifacts.upload
 
-    def and_then(self: RunArtifacts, fd: int, size: int, folder: str, leaf: str) -> None:
-        upload(self, fd, size, folder, leaf)
+    def and_then(self: RunArtifacts, *args: Any) -> None:
+        upload(self, *args)
         act()
 
     monkeypatch.setattr(RunArtifacts, "upload", and_then)
@@ -222,7 +222,7 @@ def test_a_stop_between_files_reports_what_was_done(bench: Bench) -> None:
 
 def test_prepare_finds_the_run_that_a_lost_answer_left(bench: Bench) -> None:
     (again,) = Worker().do(bench.prepare())
-    assert again == RunReady(bench.run_id, "RUNNING")
+    assert again == RunReady(bench.run_id, "RUNNING", found=True)
 
 
 def test_prepare_tells_what_changed_and_adopts(bench: Bench) -> None:
@@ -233,7 +233,7 @@ def test_prepare_tells_what_changed_and_adopts(bench: Bench) -> None:
     adopt = bench.prepare(
         key=None, run_id=other.info.run_id, name="ours", tags={"artifactd.host": "h", "team": "x"}, params={"lr": "0.1"}
     )
-    assert list(bench.worker.do(adopt)) == [RunReady(other.info.run_id, "RUNNING")]
+    assert list(bench.worker.do(adopt)) == [RunReady(other.info.run_id, "RUNNING", found=True)]
     run = client.get_run(other.info.run_id)
     assert (run.info.run_name, run.data.tags["artifactd.host"], run.data.tags["team"]) == ("theirs", "elsewhere", "x")
     assert run.data.params == {"lr": "0.1"}

@@ -58,9 +58,6 @@ def test_a_deleted_ledger_is_built_anew_into_the_same_run(
     record(Row("ledger deleted", 1, 0, 0, proxy.counts.repeats, 0))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a ledger that is built anew does not ask what the run holds: it sends all again"
-)
 def test_a_ledger_that_is_built_anew_sends_nothing_that_is_there(program: Program, proxy: Proxy) -> None:
     delete_ledger(program)
     assert program.call("sync").returncode == 0

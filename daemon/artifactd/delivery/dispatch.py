@@ -223,7 +223,7 @@ class Dispatcher:
         match answer:
             case RunReady():
                 run = self._ledger.run(job.run)
-                self._ledger.set_run_id(job.run, answer.run_id, answer.status, run.settings_text)
+                self._ledger.set_run_id(job.run, answer.run_id, answer.status, run.settings_text, found=answer.found)
                 if run.run_id != answer.run_id:
                     self._log.info(
                         "run ready", experiment=run.experiment, run=run.name, run_id=answer.run_id,

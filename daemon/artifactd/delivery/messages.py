@@ -55,10 +55,11 @@ Job = PrepareRun | EndRun | Deliver
 
 @dataclass(frozen=True, slots=True)
 class RunReady:
-    """The run exists, with this status."""
+    """The run exists, with this status; `found` says that it was there before it was asked for."""
 
     run_id: str
     status: str
+    found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Stored:
     """The store lists the file with its size, and it did not change meanwhile.
 
     Attributes:
+        file: As it was sent: where versions are kept, perhaps under a later number than it was claimed with.
         digest: SHA-256 of the content.
         size: Its bytes: those of the file, or of a snapshot's part of it.
         sent: Bytes that went over the wire; None when the store had this content already.

@@ -33,8 +33,10 @@ from artifactd.delivery.messages import (
 )
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth
+from artifactd.names import versioned
 from artifactd.tracking import runs, server
 from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.steady import ChangedError
 from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
 from artifactd.watching.signature import Signature
 
@@ -82,7 +84,7 @@ class Worker:
             match job:
                 case PrepareRun():
                     info = runs.prepare_run(client, job.spec, job.target.uri)
-                    yield RunReady(info.run_id, info.status)
+                    yield RunReady(info.run_id, info.status, info.found)
                 case EndRun():
                     runs.end_run(client, job.run_id, job.status, job.target.uri)
                     yield RunEnded(job.status)
@@ -114,6 +116,7 @@ class Worker:
             return  # the root is away: nothing was tried, everything stays due
         try:
             waiting = list(job.files)
+            held = _Held(store)
             span = SPAN
             while waiting and not (line is not None and line.poll()):
                 begun = time.monotonic()
@@ -123,7 +126,7 @@ class Worker:
                 while waiting and time.monotonic() - begun < span:
                     file = waiting.pop(0)
                     try:
-                        result = _send(root, file, store, leases=job.leases)
+                        result = _send(root, file, store, held, leases=job.leases)
                     except DeliveryError as exc:
                         failure = exc.failure
                         others.append(NotDelivered(file, failure, 0, touched=True))
@@ -144,7 +147,39 @@ class Worker:
             os.close(root)
 
 
-def _send(root: int, file: DueFile, store: RunArtifacts, *, leases: bool) -> Stored | NotAtRest | NotDelivered:
+class _Held:
+    """What the store held before this job, asked folder by folder where it is in doubt."""
+
+    def __init__(self, store: RunArtifacts) -> None:
+        self._store = store
+        self._sizes: dict[str, dict[str, int]] = {}
+
+    def look_up(self, file: DueFile, size: int, digest: bytes) -> DueFile:
+        """The file as it shall be sent, with the digest of what the store holds under its name, if it is that.
+
+        Where versions are kept and none is known, that name is the last version's if its content is this, else the next
+        one's.
+        """
+        if file.dir not in self._sizes:
+            self._sizes[file.dir] = self._store.sizes(file.dir)
+        sizes = self._sizes[file.dir]
+        leaf, number = file.leaf, file.version
+        if number == 1:
+            while versioned(file.leaf, number + 1) in sizes:
+                number += 1
+                leaf = versioned(file.leaf, number)
+        if sizes.get(leaf) == size:
+            path = f"{file.dir}/{leaf}" if file.dir else leaf
+            if self._store.digest(path, size) == digest:
+                return replace(file, leaf=leaf, version=number, digest=digest)
+        if file.version == 1 and leaf in sizes:
+            return replace(file, leaf=versioned(file.leaf, number + 1), version=number + 1)
+        return file
+
+
+def _send(
+    root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool
+) -> Stored | NotAtRest | NotDelivered:
     """Deliver one file up to the store's acknowledgement; the listing is still to come."""
     begun = time.monotonic()
     try:
@@ -168,10 +203,15 @@ def _send(root: int, file: DueFile, store: RunArtifacts, *, leases: bool) -> Sto
                 digest = hashlib.file_digest(stream, "sha256").digest()
         except OSError as exc:
             return NotDelivered(file, _unreadable(exc), 0, touched=False)
+        if file.ask:
+            file = held.look_up(file, seen.size, digest)
         sent = None
         if digest != file.digest:
             failpoint.reach("upload.before")
-            store.upload(fd, seen.size, file.dir, file.leaf)
+            try:
+                store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
+            except ChangedError as exc:
+                return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
             failpoint.reach("upload.after")
             sent = seen.size
         after = Signature.of(os.fstat(fd))
@@ -199,7 +239,9 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
         now = Signature.of(os.fstat(fd))
         if left or now.size < seen.size:
             return NotAtRest(file, now, "it was cut short while it was copied", 0)
+        failpoint.reach("upload.before")
         store.upload(copy.fileno(), seen.size, file.dir, file.leaf)
+        failpoint.reach("upload.after")
     return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 

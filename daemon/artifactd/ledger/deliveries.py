@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
-from artifactd.ledger.rows import DueFile, FileId, Growth, State
+from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, State
 from artifactd.names import versioned
 from artifactd.pace import Past
 from artifactd.paths import join
@@ -22,8 +22,21 @@ class Deliveries(Looks):
         What the store holds of it is in doubt: the old content, the new, or a part.
         """
         return self._con.execute(
-            f"UPDATE files SET state = ?, doubt = 1 WHERE state = {State.UPLOADING:d}", (State.DUE,)
+            f"UPDATE files SET state = ?, doubt = ? WHERE state = {State.UPLOADING:d}", (State.DUE, Doubt.ASK)
         ).rowcount
+
+    def move_waits(self, seconds: float) -> None:
+        """The wall clock was set back by so much: what waits for a time waits as long as before."""
+        self._con.execute("UPDATE files SET due_at = due_at - ? WHERE state = 0", (seconds,))
+        self._con.execute("UPDATE runs SET next_try = next_try - ? WHERE next_try > 0", (seconds,))
+        self._con.execute("UPDATE targets SET next_try = next_try - ?", (seconds,))
+
+    def cut_waits(self, now: float, longest: float) -> None:
+        """No rule makes a wait as long as that: the clock was set back while nothing ran. What waits so is due."""
+        latest = now + longest
+        self._con.execute("UPDATE files SET due_at = ? WHERE state = 0 AND due_at > ?", (now, latest))
+        self._con.execute("UPDATE runs SET next_try = ? WHERE next_try > ?", (now, latest))
+        self._con.execute("UPDATE targets SET next_try = ? WHERE next_try > ?", (now, latest))
 
     def runs_with_due(self) -> list[tuple[int, float]]:
         """Runs of the active roots that have files due, each with its earliest time (unix seconds)."""
@@ -50,8 +63,10 @@ class Deliveries(Looks):
         """Take up to `limit` files of this run whose time has come, about `max_bytes` at most: mark them uploading."""
         rows = self._con.execute(
             "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
-            " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth"
+            " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
+            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL)"
             " FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
+            " JOIN runs r ON r.id = f.run"
             " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
             (run, now, limit),
         )
@@ -69,6 +84,7 @@ class Deliveries(Looks):
                 row[11],
                 row[12],
                 Growth(row[13]),
+                ask=bool(row[14]),
             )
             # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
             alone = batch and (file.attempts or batch[0].attempts)
@@ -110,7 +126,7 @@ class Deliveries(Looks):
             digest: SHA-256 of the stored content.
             size: Its bytes; fewer than the file has for a snapshot.
             now: Unix seconds, for the receipt.
-            sent: False when the store had this content already: the receipt then stays as it was.
+            sent: False when the store had this content already.
             due_again: When to look again at what changed meanwhile (unix seconds).
             dest: The destination of a later version; None where it is that of the file itself.
 
@@ -126,7 +142,8 @@ class Deliveries(Looks):
             return sent
         here = row[4] == file.dest
         whole = file.growth is not Growth.SNAPSHOT
-        if here and sent and file.version:
+        news = sent or file.ask
+        if here and news and file.version:
             self._con.execute(
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (file.id.folder, file.id.name, row[4], file.version, file.leaf, dest or row[4], digest, size, now),
@@ -139,7 +156,7 @@ class Deliveries(Looks):
             (State.STORED if done else State.DUE, None if done else again, file.attempts + sent)
             + (file.id.folder, file.id.name),
         )
-        if here and sent:
+        if here and news:
             self._con.execute(
                 "UPDATE files SET digest = ?, doubt = 0, stored_size = ?, stored_at = ? WHERE folder = ? AND name = ?",
                 (digest, size, now, file.id.folder, file.id.name),
@@ -191,13 +208,13 @@ class Deliveries(Looks):
             sig: As the delivery saw it last.
             due_at: Unix seconds.
             reason: For people.
-            touched: Something was sent, so what the store holds now is in doubt.
+            touched: Something was sent that the file no longer holds.
         """
         self._con.execute(
             "UPDATE files SET state = ?, size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, due_at = ?, kind = NULL,"
-            " error = ?, cure = NULL, doubt = max(doubt, ?)"
+            " error = ?, cure = NULL, doubt = CASE WHEN ? THEN ? ELSE doubt END"
             " WHERE folder = ? AND name = ? AND state = ?",
-            (State.DUE, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode, due_at, reason, touched)
+            (State.DUE, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode, due_at, reason, touched, Doubt.CHANGED)
             + (file.folder, file.name, State.UPLOADING),
         )
 
@@ -207,12 +224,15 @@ class Deliveries(Looks):
         self.forget(file.folder, [file.name])
 
     def not_delivered(self, file: FileId, failure: Failure, next_try: float, *, touched: bool) -> None:
-        """A try failed: due again at `next_try` (unix seconds), or failed for good; `touched` as in ``wait``."""
+        """A try failed: due again at `next_try` (unix seconds), or failed for good.
+
+        `touched` says that something was sent, which the store may have taken all the same: it is asked next time.
+        """
         state = State.FAILED if failure.kind is Kind.PERMANENT else State.DUE
         self._con.execute(
             "UPDATE files SET state = ?, due_at = ?, attempts = attempts + 1, kind = ?, error = ?, cure = ?,"
             " doubt = max(doubt, ?) WHERE folder = ? AND name = ? AND state = ?",
-            (state, next_try, failure.kind, failure.error, failure.cure, touched)
+            (state, next_try, failure.kind, failure.error, failure.cure, Doubt.ASK if touched else Doubt.NONE)
             + (file.folder, file.name, State.UPLOADING),
         )
 

@@ -14,7 +14,8 @@ from typing import Any
 from artifactd.errors import Kind
 from artifactd.ledger import schema
 from artifactd.ledger.looks import CLASH
-from artifactd.ledger.rows import Blockage, FileId, FileView, State, Totals, WatchView
+from artifactd.ledger.rows import Blockage, Doubt, FileId, FileView, Runaway, State, Totals, WatchView
+from artifactd.pace import FREE_SENDS, LONGEST
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature
 
@@ -159,6 +160,21 @@ class Report:
         )
         return [_view(r) for r in rows]
 
+    def runaways(self, now: float, limit: int = 20) -> list[Runaway]:
+        """Files whose uploads are spaced out, since they were sent over and over lately; most bytes first.
+
+        Args:
+            now: Unix seconds.
+            limit: Most files.
+        """
+        rows = self._con.execute(
+            "SELECT roots.path, d.rel, f.name, f.sends, f.sent_bytes, f.due_at FROM files f"
+            " JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root AND roots.active"
+            " WHERE f.sends >= ? AND f.sent_at > ? ORDER BY f.sent_bytes DESC LIMIT ?",
+            (FREE_SENDS, now - 4 * LONGEST, limit),
+        )
+        return [Runaway(join(join(bytes(r[0]), bytes(r[1])), bytes(r[2])), *r[3:]) for r in rows]
+
     def blockages(self) -> dict[str, Blockage]:
         """Targets that are held back now."""
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
@@ -267,7 +283,7 @@ class Report:
         Returns:
             False when the file was delivered anew, or is due, since `file` was read: then nothing is changed.
         """
-        change, values = "doubt = 1", list[object]()
+        change, values = f"doubt = {Doubt.CHANGED:d}", list[object]()
         if on_disk:
             change = "state = ?, kind = ?, error = ?, cure = ?, digest = NULL, stored_size = NULL, stored_at = NULL"
             values = [State.FAILED, Kind.PERMANENT, error, cure]

@@ -31,6 +31,16 @@ class Growth(enum.IntEnum):
     """A live file's first bytes, as many as it has now."""
 
 
+class Doubt(enum.IntEnum):
+    """What the store may hold at a file's destination besides what its receipt says."""
+
+    NONE = 0
+    CHANGED = 1
+    """Something else: a part, or a content that the file had while it was sent."""
+    ASK = 2
+    """Perhaps just what the file holds now: its upload ended without a word. The store is asked before a repeat."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileId:
     """A row's key: the folder's number in the ledger and the name as bytes."""
@@ -100,6 +110,7 @@ class DueFile:
         due_at: Unix seconds.
         growth: What may be taken for its content.
         version: The number that this content would have where versions are kept, 0 elsewhere.
+        ask: The store may hold this content without our knowing: it is asked before anything is sent.
     """
 
     id: FileId
@@ -113,6 +124,7 @@ class DueFile:
     due_at: float
     growth: Growth = Growth.NONE
     version: int = 0
+    ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,23 @@ class FileView:
     blockage: Blockage | None
     run_is_blocked: bool = False
     first_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Runaway:
+    """A file that is rewritten without end, so that its uploads are spaced out.
+
+    Attributes:
+        path: Absolute.
+        sends: Uploads in a row.
+        sent_bytes: Bytes of all its uploads.
+        due_at: When its content of now may be sent, unix seconds; None if it is stored.
+    """
+
+    path: bytes
+    sends: int
+    sent_bytes: int
+    due_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from artifactd.errors import Failure
 from artifactd.ledger.base import Base
-from artifactd.ledger.rows import Blockage, Run, State
+from artifactd.ledger.rows import Blockage, Doubt, Run, State
 
 _RUN_COLUMNS = (
     "r.id, r.root, roots.path, r.folder, r.target, r.identity, r.experiment, r.name, r.tags, r.settings, r.applied,"
@@ -40,13 +40,15 @@ class Runs(Base):
         """One run by its row's number."""
         return _run(self._con.execute(f"SELECT {_RUN_COLUMNS} WHERE r.id = ?", (run,)).fetchone())
 
-    def set_run_id(self, run: int, run_id: str, status: str, applied: str) -> None:
+    def set_run_id(self, run: int, run_id: str, status: str, applied: str, *, found: bool = False) -> None:
         """The run exists under this id; `applied` is the settings text that the server now knows.
 
-        Where it had another id before, that run was purged with all it held: what is still on disk is due again.
+        Where it had another id before, that run was purged with all it held: what is still on disk is due again. A run
+        that was `found` and not made may hold files that the ledger knows nothing of, as when the ledger was lost.
         """
+        self._con.execute("UPDATE runs SET found = ? WHERE id = ? AND run_id IS NULL", (found, run))
         self._con.execute(
-            "UPDATE files SET state = 0, due_at = 0, doubt = 1 WHERE run = ? AND state = 2"
+            f"UPDATE files SET state = 0, due_at = 0, doubt = {Doubt.CHANGED:d} WHERE run = ? AND state = 2"
             " AND EXISTS (SELECT 1 FROM runs WHERE id = ? AND run_id != ?)",
             (run, run, run_id),
         )
@@ -55,6 +57,10 @@ class Runs(Base):
             " next_try = 0 WHERE id = ?",
             (run_id, status, applied, run),
         )
+
+    def forget_found(self) -> None:
+        """All that is on disk has been compared with the runs that were found: what comes now is new to them."""
+        self._con.execute("UPDATE runs SET found = 0 WHERE found")
 
     def set_run_status(self, run: int, status: str) -> None:
         """MLflow was told this status."""

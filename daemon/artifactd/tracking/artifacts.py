@@ -6,14 +6,21 @@ two servers in one process would mix.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from artifactd.errors import DeliveryError, Scope
 from artifactd.tracking import environment
 from artifactd.tracking.classify import classify
+from artifactd.tracking.steady import ChangedError, install, steady
+
+_ROOM = 2
+"""Times an artifact's size that must be free before it is brought here to be compared."""
 
 
 class RunArtifacts:
@@ -34,15 +41,16 @@ class RunArtifacts:
         self._scope = Scope.TARGET if artifact_uri.startswith(("mlflow-artifacts:", "http")) else Scope.RUN
         self._where = tracking_uri if self._scope is Scope.TARGET else artifact_uri
         try:
-            from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415  (MLflow is slow to import)
-                get_artifact_repository,
-            )
+            # MLflow is slow to import.
+            from mlflow.store.artifact import http_artifact_repo, local_artifact_repo  # noqa: PLC0415
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
+            install(http_artifact_repo, local_artifact_repo)
             self._repo: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
         except Exception as exc:
             raise self._classed(exc) from exc
 
-    def upload(self, fd: int, size: int, folder: str, leaf: str) -> None:
+    def upload(self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True) -> None:
         """Send what is open as `fd` to ``folder/leaf``, replacing what stands there.
 
         MLflow takes a path and names the artifact after it. The path handed over is a link, under the wanted name,
@@ -53,15 +61,22 @@ class RunArtifacts:
             size: Its size in bytes, for the time that the server may take.
             folder: Artifact path of the folder, "" for the run's root.
             leaf: The artifact's name.
+            unchanged: Whether the file is still what it was; asked now and then, and before its last byte goes out.
+
+        Raises:
+            ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
         """
         environment.expect_bytes(size)
-        try:
-            with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
-                link = os.path.join(staging, leaf)
-                os.symlink(f"/proc/self/fd/{fd}", link)
-                self._repo.log_artifact(link, folder or None)
-        except Exception as exc:
-            raise self._classed(exc) from exc
+        with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
+            link = os.path.join(staging, leaf)
+            os.symlink(f"/proc/self/fd/{fd}", link)
+            with steady(link, size, unchanged) as source:
+                try:
+                    self._repo.log_artifact(link, folder or None)
+                except Exception as exc:
+                    if source.changed:
+                        raise ChangedError(source.sent) from exc
+                    raise self._classed(exc) from exc
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Files that the store lists directly in `folder`, with their sizes in bytes.
@@ -95,6 +110,29 @@ class RunArtifacts:
         names = ((i.path.rpartition("/")[2], i) for i in listed)
         return [(name, i.file_size or 0, bool(i.is_dir)) for name, i in names if name not in ("", ".", "..")]
 
+    def digest(self, artifact_path: str, size: int) -> bytes | None:
+        """SHA-256 of what the store holds there.
+
+        Args:
+            artifact_path: As the store lists it.
+            size: Bytes, as the store lists them.
+
+        Returns:
+            None where there is no room for it: everything but a local root is asked by way of a temporary file.
+        """
+        environment.expect_bytes(size)
+        try:
+            if (path := self._repo.get_local_path(artifact_path)) is not None:
+                return _digest(path)
+            with tempfile.TemporaryDirectory(prefix="artifactd-") as folder:
+                if shutil.disk_usage(folder).free < _ROOM * size:
+                    return None
+                copy = os.path.join(folder, "artifact")
+                self._repo._download_file(artifact_path, copy)
+                return _digest(copy)
+        except Exception as exc:
+            raise self._classed(exc) from exc
+
     def download(self, artifact_path: str, to: Path) -> None:
         """Bring one artifact into the file `to`, by way of a temporary name beside it."""
         part = to.with_name(f".{os.getpid()}.artifactd.part")
@@ -108,3 +146,8 @@ class RunArtifacts:
 
     def _classed(self, exc: Exception) -> DeliveryError:
         return DeliveryError(classify(exc, target=self._where, scope=self._scope))
+
+
+def _digest(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -52,11 +52,17 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What the server says of a run; `artifact_uri` may hold a secret and goes nowhere but to the repository."""
+    """What the server says of a run.
+
+    Attributes:
+        artifact_uri: May hold a secret, and goes nowhere but to the repository.
+        found: It was there before it was asked for.
+    """
 
     run_id: str
     status: str
     artifact_uri: str
+    found: bool = True
 
 
 def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
@@ -72,12 +78,13 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
             return info
         experiment = _experiment(client, spec)
         run = _find(client, experiment, spec)
+        found = run is not None
         if run is None:
             failpoint.reach("create_run.before")
             run = client.create_run(experiment, run_name=spec.name, tags={KEY_TAG: spec.key or "", **spec.tags})
             failpoint.reach("create_run.after")
         _update(client, spec, run)
-        return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri)
+        return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri, found)
     except Exception as exc:
         raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
 
