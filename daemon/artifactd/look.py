@@ -74,10 +74,12 @@ class _Facts:
 class Seen:
     """What a look changed: how many rows, and run folders whose every file must be looked at.
 
-    `delivered` are the files (relative path) that stand on disk exactly as they are stored.
+    `delivered` are the files (relative path) that stand on disk exactly as they are stored, `moved` says how many that
+    were sent before go elsewhere now.
     """
 
     changed: int = 0
+    moved: int = 0
     delivered: list[tuple[bytes, Signature]] = field(default_factory=list)
     look_deep: list[bytes] = field(default_factory=list)
 
@@ -155,6 +157,7 @@ class Looker:
                 if (k := known.get(name)) is not None and k.state is State.STORED and k.signature == signature
             ]
         self._ledger.want(folder, wanted)
+        seen.moved += sum(_moves(known.get(row.name), row) for row in wanted)
         if listing.whole:
             here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})
             self._ledger.forget(folder, [n for n, k in known.items() if n not in here and k.state is not State.STORED])
@@ -349,3 +352,7 @@ class Looker:
             )
             self._ledger.set_run_settings(facts.row, tags, told)
         return facts.row
+
+
+def _moves(old: KnownFile | None, row: Wanted) -> bool:
+    return old is not None and old.past.last is not None and None not in (old.dest, row.dest) and old.dest != row.dest

@@ -38,7 +38,7 @@ class Result:
         failed: Files that failed and need a person.
         left: Files that are still due, with what they wait for.
         blockage: Why the target took nothing more, if it did not.
-        away: Watched folders that are not there, or could not be opened.
+        away: Watched folders that could not be looked at, each with the reason.
         seconds: How long it took.
     """
 
@@ -46,7 +46,7 @@ class Result:
     failed: list[FileView] = field(default_factory=list)
     left: list[FileView] = field(default_factory=list)
     blockage: Blockage | None = None
-    away: list[bytes] = field(default_factory=list)
+    away: dict[bytes, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -94,7 +94,7 @@ def run_pass(
         _turn_until_done(engine, progress, begun, deadline, show)
         engine.drain(time.monotonic() + (1.0 if deadline is not None else 5.0))
         blockage = next(iter(engine.ledger.blockages().values()), None)
-        away = [w.path for w in engine.watched if w.away]
+        away = {w.path: w.away for w in engine.watched if w.away}
     finally:
         engine.close()
     report = Report(config.state_dir)

@@ -1,11 +1,16 @@
-"""One watched root: its events, its scan, its health. Holds the open root and survives its going and coming."""
+"""One watched root: its events, its scans, its health. Survives its going and coming.
+
+The root is open only while it is looked at: whoever wants to unmount or remove it need not ask.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from artifactd import log
 from artifactd.config import WatchConfig
@@ -14,6 +19,7 @@ from artifactd.look import Looker, Seen
 from artifactd.paths import join, within
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.text import printable
+from artifactd.watching.claim import Claim, TakenError
 from artifactd.watching.events import EventWatch, WatchError
 from artifactd.watching.hints import Hints
 from artifactd.watching.inside import open_root
@@ -24,6 +30,8 @@ from artifactd.watching.signature import Signature
 
 _KEPT = frozenset({SETTINGS_NAME, *MARKERS})
 """What is never removed: it says which run the folder is, and that it is over."""
+
+_NOT_THERE = "the folder is not there; it is looked for"
 
 RETRY_ROOT = 5.0
 """Seconds between looks for a root that is away, and between tries to watch one that cannot be watched."""
@@ -63,12 +71,17 @@ class Watched:
         self._want_events = events and config.mode != "scan"
         self._hints = Hints(wake)
         self._wake = wake
-        self._fd: int | None = None
         self._identity: tuple[int, int] | None = None
+        self._was_link: bool | None = None
+        self._claim: Claim | None = None
         self._events: EventWatch | None = None
         self._starter: threading.Thread | None = None
         self._degraded: str | None = None
-        self._walk: Iterator[Listing] | None = None
+        self._scan: Generator[Listing, None, None] | None = None
+        self._scan_again = False
+        self._deep: deque[bytes] = deque()
+        self._walk: Generator[Listing, None, None] | None = None
+        self._moved = 0
         self._delivered: list[tuple[bytes, Signature]] = []
         self._removal_refused = False
         self._next_scan = 0.0
@@ -83,30 +96,27 @@ class Watched:
 
     @property
     def scanning(self) -> bool:
-        """Whether a full scan is under way or due."""
-        return (
-            self._fd is not None
-            and self._starter is None
-            and (self._walk is not None or self._next_scan <= time.monotonic())
+        """Whether folders are being looked at, or a full scan is due."""
+        return self._identity is not None and (
+            self._scan is not None
+            or self._walk is not None
+            or bool(self._deep)
+            or (self._starter is None and self._next_scan <= time.monotonic())
         )
 
     @property
-    def away(self) -> bool:
-        """Whether the root is not there, or cannot be opened."""
-        return self._fd is None
+    def away(self) -> str | None:
+        """Why nothing can be looked at now: the root is not there, cannot be opened, or is not ours; None if it can."""
+        return None if self._identity is not None else self._degraded or _NOT_THERE
 
     @property
     def begun(self) -> bool:
         """Whether the first full scan is under way, or cannot be before the root comes."""
-        return bool(self.scanned) or self._walk is not None or self.away
+        return bool(self.scanned) or self._scan is not None or self._identity is None
 
     def close(self) -> None:
         """Stop watching."""
-        self._stop_events()
-        self._walk = None
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._let_go()
 
     # -- health --------------------------------------------------------------------------------------------------
 
@@ -121,41 +131,84 @@ class Watched:
         self._next_check = now + 1.0
         here = _identity(self.path)
         if here is None or here != self._identity:
-            self._reopen(here)
-        if self._fd is None:
+            self._take(here)
+        if self._identity is None:
             self._next_check = now + RETRY_ROOT
         elif self._want_events and self._starter is None:
             self._see_to_events(now)
         self._describe()
 
-    def _reopen(self, here: tuple[int, int] | None) -> None:
+    def _take(self, here: tuple[int, int] | None) -> None:
         """The root went, came or was replaced: a pause and a scan, never a deletion."""
         if self._identity is not None:
             self._log.warning(
                 "the watched folder is away or was replaced",
                 next_step="Nothing is forgotten; it is looked for",
             )
-        self._stop_events()
-        self._walk, self._identity = None, None
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._let_go()
         if here is None:
+            self._degraded = None
+            return
+        is_link = os.path.islink(self.path)
+        if is_link and self._was_link is False:
+            self._refuse(
+                f"it has become a symbolic link to {printable(os.path.realpath(self.path))}: nothing is sent from"
+                " there. If that is meant, reload or restart artifactd"
+            )
             return
         try:
-            self._fd = open_root(self.path)
-        except OSError as exc:
-            self._degraded = f"it cannot be opened: {exc.strerror}"
+            os.close(open_root(self.path))
+            self._claim = Claim(*here)
+        except TakenError as exc:
+            self._refuse(f"{exc}. It is taken over when that one ends")
             return
+        except OSError as exc:
+            self._refuse(f"it cannot be opened: {exc.strerror}")
+            return
+        self._was_link = is_link
         self._identity, self._next_scan, self._next_events = here, 0.0, 0.0
         self._degraded = None
+
+    def _refuse(self, reason: str) -> None:
+        if self._degraded != reason:
+            self._degraded = reason
+            self._log.warning("the watched folder waits", reason=reason)
+
+    def _let_go(self) -> None:
+        self._stop_events()
+        for walk_ in (self._scan, self._walk):
+            if walk_ is not None:
+                walk_.close()
+        self._scan = self._walk = None
+        self._deep.clear()
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+        self._identity = None
+
+    @contextlib.contextmanager
+    def _root(self) -> Iterator[int | None]:
+        """The root, opened for a look; None while it is away, or is another folder than the one that was taken."""
+        fd = None
+        if self._identity is not None:
+            with contextlib.suppress(OSError):
+                fd = open_root(self.path)
+        try:
+            if fd is not None and _number(os.fstat(fd)) != self._identity:
+                self._next_check = 0.0
+                yield None
+            else:
+                yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
 
     def _see_to_events(self, now: float) -> None:
         trouble = self._events.trouble() if self._events is not None else None
         if trouble is not None:
             self._log.warning("events were lost", reason=trouble, next_step="The folder is scanned and watched anew")
             self._stop_events()
-            self._next_scan = 0.0
+            self._scan_soon()
         if self._events is not None or now < self._next_events:
             return
         reason = distrust(mount_of(self.path).fstype) if self.config.mode == "auto" else None
@@ -176,7 +229,7 @@ class Watched:
             self._next_events = time.monotonic() + self.config.scan_interval
         else:
             self._events, self._degraded = events, None
-            self._next_scan = 0.0  # what changed before the watch stood
+            self._scan_soon()  # what changed before the watch stood
         self._wake()
 
     def _degrade(self, reason: str) -> None:
@@ -193,12 +246,8 @@ class Watched:
             self._events = None
 
     def _describe(self) -> None:
-        if self._fd is None:
-            mode, healthy, detail = (
-                "waiting",
-                False,
-                self._degraded or "the folder is not there; it is looked for",
-            )
+        if self._identity is None:
+            mode, healthy, detail = "waiting", False, self.away or ""
         elif self._events is not None:
             overflows = self._events.overflows
             mode, healthy, detail = (
@@ -215,18 +264,22 @@ class Watched:
     # -- looking -------------------------------------------------------------------------------------------------
 
     def look_at_hints(self, now: float) -> int:
-        """Look where events said so. Returns how many rows changed."""
-        if self._fd is None:
+        """Look where events said so; what lies below is left to ``scan_some``. Returns how many rows changed."""
+        if self._identity is None or not self._hints:
             return 0
         changed = 0
-        for hint in self._hints.take():
-            if not self._inside(hint.rel):
-                continue
-            if hint.deep:
-                for listing in self._walk_from(self._fd, hint.rel):
-                    changed += self._apply(self._fd, listing, now).changed
-                continue
-            changed += self._look_at(self._fd, hint.rel, hint.names, now)
+        with self._root() as fd:
+            if fd is None:
+                return 0  # the hints stay
+            for hint in self._hints.take():
+                if not self._inside(hint.rel):
+                    continue
+                if hint.deep and not hint.rel:
+                    self._scan_soon()
+                elif hint.deep:
+                    self._deep.append(hint.rel)
+                else:
+                    changed += self._look_at(fd, hint.rel, hint.names, now)
         return changed
 
     def _look_at(self, fd: int, rel: bytes, names: frozenset[bytes] | None, now: float, *, repace: bool = False) -> int:
@@ -245,13 +298,15 @@ class Watched:
             files: Folder and name of each.
             now: Unix seconds.
         """
-        if self._fd is None:
-            return
         by_folder: dict[bytes, set[bytes]] = {}
         for rel, name in files:
             by_folder.setdefault(rel, set()).add(name)
-        for rel, names in by_folder.items():
-            self._look_at(self._fd, rel, frozenset(names), now, repace=True)
+        if not by_folder:
+            return
+        with self._root() as fd:
+            if fd is not None:
+                for rel, names in by_folder.items():
+                    self._look_at(fd, rel, frozenset(names), now, repace=True)
 
     def note_delivered(self, rel: bytes) -> None:
         """A file was stored: where delivered files are removed, look whether it still is as it was sent."""
@@ -262,11 +317,16 @@ class Watched:
     def remove_delivered(self) -> None:
         """Remove what a look found on disk exactly as it is stored; only once the receipts are durable."""
         delivered, self._delivered = self._delivered, []
-        if self._fd is None:
+        if not delivered:
             return
+        with self._root() as fd:
+            if fd is not None:
+                self._remove(fd, delivered)
+
+    def _remove(self, fd: int, delivered: list[tuple[bytes, Signature]]) -> None:
         for rel, signature in delivered:
             try:
-                if remove_unchanged(self._fd, rel, signature, leases=self.leases):
+                if remove_unchanged(fd, rel, signature, leases=self.leases):
                     self._log.info("removed", path=printable(join(self.path, rel)))
             except OSError as exc:
                 if not self._removal_refused:
@@ -284,30 +344,73 @@ class Watched:
         return self.config.after_upload == "delete"
 
     def scan_some(self, seconds: float, now: float) -> int:
-        """Go on with the full scan for a slice of time. Returns how many rows changed."""
-        if self._fd is None:
+        """Go on with what is to be walked, for a slice of time each: where events said so, and the full scan.
+
+        Returns:
+            How many rows changed.
+        """
+        if not self.scanning:
             return 0
-        if self._walk is None:
-            if not self.scanning:
-                return 0
-            self._walk = self._walk_from(self._fd, self._start)
-        changed, end = 0, time.monotonic() + seconds
-        for listing in self._walk:
-            changed += self._apply(self._fd, listing, now).changed
-            if time.monotonic() > end:
-                return changed
-        self._walk = None
-        self.scanned += 1
-        self._next_scan = time.monotonic() + self.config.scan_interval
+        changed = 0
+        end = time.monotonic() + seconds
+        while (self._walk is not None or self._deep) and time.monotonic() < end:
+            if self._walk is None:
+                self._walk = self._walk_from(self._deep.popleft())
+            some, over = self._go_on(self._walk, end, now)
+            changed += some
+            if over:
+                self._walk = None
+        if self._scan is None and self._starter is None and self._next_scan <= time.monotonic():
+            self._scan = self._walk_from(self._start)
+        if self._scan is not None:
+            some, over = self._go_on(self._scan, time.monotonic() + seconds, now)
+            changed += some
+            if over:
+                self._scan = None
+                self.scanned += 1
+                self._next_scan = 0.0 if self._scan_again else time.monotonic() + self.config.scan_interval
+                self._scan_again = False
+        if not self.scanning:
+            self._say_moved()
         return changed
 
-    def _walk_from(self, fd: int, rel: bytes) -> Iterator[Listing]:
-        return walk(fd, rel, skip=self._looker.skip)
+    def _scan_soon(self) -> None:
+        """Look at everything; once more, where that is under way, since it has been to some folders already."""
+        self._next_scan = 0.0
+        self._scan_again = self._scan is not None
+
+    def _go_on(self, listings: Iterator[Listing], end: float, now: float) -> tuple[int, bool]:
+        """Apply listings until `end`. Returns how many rows changed, and whether there are no more."""
+        changed = 0
+        with self._root() as fd:
+            if fd is None:
+                return 0, False  # `check` sees to it
+            for listing in listings:
+                changed += self._apply(fd, listing, now).changed
+                if time.monotonic() > end:
+                    return changed, False
+        return changed, True
+
+    def _walk_from(self, rel: bytes) -> Generator[Listing, None, None]:
+        """Walk over an open root of its own, which closes with the walk."""
+        with self._root() as fd:
+            if fd is not None:
+                yield from walk(fd, rel, skip=self._looker.skip)
+
+    def _say_moved(self) -> None:
+        if self._moved:
+            self._log.warning(
+                "files have a new destination by the rules of now",
+                files=self._moved,
+                next_step="They are sent there; what was stored at the old one stays",
+            )
+            self._moved = 0
 
     def _apply(self, fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
         if listing.gone and not listing.rel:
             return Seen()
         seen = self._looker.apply(fd, listing, now, repace=repace)
+        self._moved += seen.moved
         for rel in seen.look_deep:
             self._hints.folder(rel, deep=True)
         if self._removes:
@@ -320,7 +423,10 @@ class Watched:
 
 def _identity(path: bytes) -> tuple[int, int] | None:
     try:
-        st = os.stat(path)
+        return _number(os.stat(path))
     except OSError:
         return None
+
+
+def _number(st: os.stat_result) -> tuple[int, int]:
     return (st.st_dev, st.st_ino)

@@ -88,10 +88,8 @@ def _print(result: Result, config: Config) -> None:
         parts.append(f"{done.skipped:,} unchanged")
     parts += [f"{len(result.failed):,} failed", f"{len(result.left):,} left"]
     console.print(", ".join(parts) + f", in {tables.span(result.seconds)}", soft_wrap=True)
-    for path in result.away:
-        console.print(
-            f"{tables.path(path)} is not there or cannot be opened: nothing of it was looked at", soft_wrap=True
-        )
+    for path, reason in result.away.items():
+        console.print(f"Nothing of {tables.path(path)} was looked at: {reason}", soft_wrap=True)
     if result.failed:
         console.print(Text("\nFailed", style="bold red"))
         _print_groups(
