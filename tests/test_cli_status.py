@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from artifactd.errors import Kind
-from artifactd.ledger import Blockage
+from artifactd.ledger import Blockage, FileId
 from cli_support import RUN_ID, Book, call, own_environment
 from support import environment, wait_for
 
@@ -84,6 +84,22 @@ def test_json_is_the_contract(book: Book) -> None:
             },
         ],
     }
+
+
+def test_a_runaway_file_is_named_with_what_it_costs(book: Book) -> None:
+    path = book.write("e/r/status.json")
+    book.look()
+    folder, _ = book.ledger.folder(book.root, b"e/r", create=False) or (0, "")
+    file = FileId(folder, b"status.json")
+    book.ledger.was_sent(file, 3000, time.time(), in_a_row=3)
+    assert status(book)["watches"][0]["detail"] == ""
+    book.ledger.was_sent(file, 3000, time.time(), in_a_row=4)
+    (watch,) = status(book)["watches"]
+    assert re.fullmatch(
+        rf"rewritten without end, .*{path} \(sent 4 times in a row, 5.9 KiB, next .+\)", watch["detail"]
+    )
+    assert watch["healthy"]
+    assert "sent 4 times in a row" in shown(book)
 
 
 def test_a_held_back_target_is_shown_once_for_all_its_files(book: Book) -> None:

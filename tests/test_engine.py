@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from artifactd import look, pace
 from artifactd.config import Config, load_config
@@ -23,6 +25,7 @@ class Bench:
         self.drop = base / "drop"
         self.run = self.drop / "e" / "r"
         self.run.mkdir(parents=True)
+        self._watch = watch
         self.engine = Engine(self.config(**watch), "test")
 
     def config(self, **watch: str) -> Config:
@@ -30,6 +33,25 @@ class Bench:
         file = self.base / "config.toml"
         file.write_text(f'state_dir = "{self.base}/state"\n[[watch]]\npath = "{self.drop}"\n{lines}')
         return load_config(file)
+
+    def restart(self, **watch: str) -> None:
+        self.engine.close()
+        self.engine = Engine(self.config(**watch or self._watch), "test")
+
+    def lose_ledger(self) -> None:
+        self.engine.close()
+        for path in (self.base / "state").glob("ledger.db*"):
+            path.unlink()
+        self.engine = Engine(self.config(**self._watch), "test")
+
+    def at_rest(self) -> bool:
+        engine = self.engine
+        return engine.scanned and not engine.busy and engine.ledger.waiting()[0] == 0
+
+    def path(self, name: str) -> Path:
+        """Where the store keeps an artifact of the one run."""
+        (run,) = (self.base / "state" / "artifacts").iterdir()
+        return run / "artifacts" / name
 
     def turn_until(self, condition: Callable[[], object], what: str) -> None:
         def turned() -> object:
@@ -189,6 +211,95 @@ def test_a_crash_between_upload_and_receipt_skips_no_version(versioning: Bench) 
     path.write_bytes(b"three")
     bench.turn_until(lambda: bench.stored().get("model_v2.pkl") == b"three", "the number is used again")
     assert set(bench.stored()) == {"model.pkl", "model_v2.pkl"}
+
+
+def test_versions_go_on_where_they_were_when_the_ledger_is_lost(versioning: Bench) -> None:
+    bench = versioning
+    path = bench.run / "model.pkl"
+    for content in (b"one", b"two"):
+        path.write_bytes(content)
+        bench.turn_until(lambda: content in bench.stored().values(), "it is stored")  # noqa: B023 (called at once)
+        bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 0, "its receipt")
+    bench.lose_ledger()
+    bench.turn_until(bench.at_rest, "all is looked at again")
+    assert bench.stored() == {"model.pkl": b"one", "model_v2.pkl": b"two"}
+    assert bench.totals().bytes_sent == 0
+    path.write_bytes(b"three")
+    bench.turn_until(lambda: bench.stored().get("model_v3.pkl") == b"three", "the next number")
+    bench.turn_until(bench.at_rest, "its receipt")
+    bench.lose_ledger()
+    path.write_bytes(b"four")
+    bench.turn_until(lambda: bench.stored().get("model_v4.pkl") == b"four", "the next number, with nothing known")
+    assert bench.stored()["model.pkl"] == b"one"
+
+
+def test_a_lost_ledger_sends_nothing_that_the_run_holds(bench: Bench) -> None:
+    for n in range(30):
+        folder = bench.run / f"d{n % 3}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"f{n}").write_bytes(os.urandom(1000))
+    bench.turn_until(lambda: len(bench.stored()) == 30 and bench.at_rest(), "all is stored")
+    before = {name: (bench.path(name).stat().st_ino, content) for name, content in bench.stored().items()}
+    bench.lose_ledger()
+    (bench.run / "d0" / "f0").write_bytes(os.urandom(1000))  # changed, with the same size
+    (bench.run / "d0" / "new").write_bytes(b"new")
+    bench.turn_until(lambda: "d0/new" in bench.stored() and bench.at_rest(), "the new one follows")
+    after = {name: (bench.path(name).stat().st_ino, content) for name, content in bench.stored().items()}
+    assert after["d0/f0"][1] == (bench.run / "d0" / "f0").read_bytes()
+    assert {n for n in before if before[n] != after[n]} == {"d0/f0"}
+    assert bench.totals().bytes_sent == 1003
+    assert len(list((bench.base / "state" / "artifacts").iterdir())) == 1, "one run"
+
+
+def test_what_was_sent_and_lost_its_receipt_is_not_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench.run / "model.pkl").write_bytes(os.urandom(5000))
+    bench.turn_until(lambda: "model.pkl" in bench.stored(), "it is uploaded")
+    inode = bench.path("model.pkl").stat().st_ino
+    bench.engine.stop_delivery()  # as a crash, before the listing was asked for
+    assert bench.totals().bytes_sent == 0
+    bench.turn_until(bench.at_rest, "it is looked for in the store")
+    assert bench.path("model.pkl").stat().st_ino == inode
+    assert bench.totals().bytes_sent == 0
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_clock_that_jumps_delays_nothing_by_as_much(
+    hours: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.run / "f"
+    path.write_bytes(b"1")
+    bench.turn_until(lambda: bench.stored().get("f") == b"1" and bench.at_rest(), "it is stored")
+    path.write_bytes(b"2")
+    bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 1, "it waits to come to rest")
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + hours * 3600)
+    bench.turn_until(lambda: bench.stored().get("f") == b"2" and bench.at_rest(), "it is stored in spite of the jump")
+    path.write_bytes(b"3")
+    bench.turn_until(lambda: bench.stored().get("f") == b"3" and bench.at_rest(), "and what changes after it")
+
+
+def test_a_clock_set_back_between_two_lives_delays_nothing_by_as_much(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: true() + 86_400)
+        bench.restart()
+        (bench.run / "f").write_bytes(b"1")
+        bench.turn_until(lambda: bench.engine.ledger.waiting()[0] == 1, "it waits")
+    bench.restart()
+    bench.turn_until(lambda: bench.stored().get("f") == b"1", "it is stored")
+
+
+def test_files_that_a_new_layout_moves_are_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for n in range(3):
+        (bench.run / f"f{n}").write_bytes(b"x")
+    bench.turn_until(lambda: len(bench.stored()) == 3 and bench.at_rest(), "all is stored")
+    with structlog.testing.capture_logs() as lines:
+        bench.restart(layout='"{run}"', experiment='"other"')
+        bench.turn_until(lambda: bench.engine.scanned and bench.at_rest(), "all is stored anew")
+    (line,) = [entry for entry in lines if "new destination" in entry["event"]]
+    assert line["files"] == 3
 
 
 @pytest.fixture

@@ -18,6 +18,12 @@ def test_a_new_file_is_due_once_it_is_at_rest() -> None:
     assert (due.due_at, due.snapshot, due.reason) == (NOW + 5, False, "")
 
 
+def test_a_last_upload_in_the_future_delays_nothing() -> None:
+    """The clock was set back by a day since."""
+    past = Past(sends=1, sent_bytes=100, last=NOW + 86_400)
+    assert pace(sig(10), past, live=False, ended=False, settle=5, now=NOW).due_at == NOW + 5
+
+
 def test_the_first_rewrites_are_not_held_back() -> None:
     past = Past(sends=FREE_SENDS - 1, sent_bytes=100, last=NOW - 1)
     assert pace(sig(10), past, live=False, ended=False, settle=5, now=NOW).due_at == NOW + 5

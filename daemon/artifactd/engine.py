@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from artifactd import failpoint
+from artifactd import failpoint, log
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
@@ -23,6 +23,7 @@ from artifactd.delivery.receipts import Delivered, Source
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import Ledger, StateLock
 from artifactd.look import Looker, Place
+from artifactd.pace import LONGEST
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
 from artifactd.watched import Watched
@@ -32,6 +33,9 @@ TICK = 1.0
 
 SLICE = 0.05
 """Seconds of scanning between two looks at everything else, so that fresh files do not wait for a big scan."""
+
+SET_BACK = 1.0
+"""Seconds by which the wall clock must jump back to be noticed; less is waited out."""
 
 IDLE_AFTER = 60.0
 """Seconds without work after which the delivery processes go, and MLflow's memory with them."""
@@ -80,6 +84,7 @@ class Engine:
         self._news = news
         self._outside = -1
         self._idle_since = time.monotonic()
+        self._clock = time.time() - time.monotonic()
         self._watched: list[Watched] = []
         self._pool: Pool
         self.use(config)
@@ -95,6 +100,7 @@ class Engine:
         self.target_name = mask(config.tracking_uri)
         self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,))
         self.ledger.keep_target(self.target_name)
+        self.ledger.cut_waits(time.time(), max(LONGEST, config.retry.maximum, *(w.settle for w in config.watch)))
         roots = self.ledger.use_roots(os.fsencode(w.path) for w in config.watch)
         self._watched = [self._watch(roots[os.fsencode(w.path)], w) for w in config.watch]
         self._dispatcher = Dispatcher(
@@ -139,6 +145,7 @@ class Engine:
         """
         now = time.time()
         with self.ledger.transaction():
+            self._mind_the_clock()
             for job, answer in (*self._pool.answers(), *self._pool.end_stuck()):
                 self._dispatcher.take(job, answer, now)
             for watched in self._watched:
@@ -154,12 +161,21 @@ class Engine:
         self._see_to_pool()
         self._rest(longest)
 
+    def _mind_the_clock(self) -> None:
+        clock, before = time.time() - time.monotonic(), self._clock
+        if clock < before - SET_BACK:
+            log.get().warning("the clock was set back", seconds=round(before - clock, 1))
+            self.ledger.move_waits(before - clock)
+        self._clock = clock
+
     def _see_to_pool(self) -> None:
         if self.ledger.runs_with_due() or self._pool.busy or self._dispatcher.has_ends():
             self._idle_since = time.monotonic()
             self._pool.warm()
         elif self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
             self._pool.stop()
+            if self.scanned and not any(w.scanning for w in self._watched):
+                self.ledger.forget_found()
 
     def _rest(self, longest: float) -> None:
         if any(w.scanning for w in self._watched):

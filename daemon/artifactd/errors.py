@@ -38,12 +38,14 @@ class Failure:
         scope: What it concerns.
         error: One line for people: the thing and the reason, secrets masked.
         cure: One line: what the user can do; empty when waiting is all there is.
+        retry_after: Seconds that the server asked us to wait; 0 if it did not.
     """
 
     kind: Kind
     scope: Scope
     error: str
     cure: str = ""
+    retry_after: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.error}. {self.cure}" if self.cure else self.error

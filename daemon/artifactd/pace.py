@@ -82,7 +82,8 @@ def pace(sig: Signature, past: Past, *, live: bool, ended: bool, settle: float, 
     """
     sends = sends_now(past, now, settle)
     if not live or ended:
-        wait = 0.0 if past.last is None else past.last + spacing(sends, settle)
+        # The clock may have been set back since: then it was sent now.
+        wait = 0.0 if past.last is None else min(past.last, now) + spacing(sends, settle)
         rest = rest_at(sig, settle, now)
         held = wait > rest
         return Pace(

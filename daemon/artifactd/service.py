@@ -6,6 +6,7 @@ starting is recovering.
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import time
 from collections.abc import Callable
@@ -21,6 +22,10 @@ from artifactd.text import printable
 
 STOP_WITHIN = 20.0
 """Seconds that uploads in hand get at a stop; the unit's TimeoutStopSec is a little more."""
+
+HANG = 300
+"""Seconds that one turn may take: then the process says where it stands and ends, also where no service manager asks it
+for signs of life. A stop or a reload gives uploads ``STOP_WITHIN``, and a watchdog is quicker."""
 
 _STATUS_EVERY = 2.0
 
@@ -63,17 +68,23 @@ class Service:
             self._log.info("stopped", still_due=waiting, failed=failed)
         finally:
             engine.close()
+            faulthandler.cancel_dump_traceback_later()
             for number, handler in old.items():
                 signal.signal(number, handler)
 
     def _loop(self, engine: Engine) -> None:
         interval = self._notifier.watchdog_interval
         ready = False
-        next_ping = next_status = 0.0
+        next_ping = next_status = next_alarm = 0.0
         while not self._stop:
             if self._reload:
                 self._reload = False
                 self._take_config(engine)
+            now = time.monotonic()
+            if now >= next_alarm:
+                # A thread of its own that needs nothing of Python: it also ends a process whose every thread hangs.
+                faulthandler.dump_traceback_later(HANG, exit=True)
+                next_alarm = now + HANG / 10
             engine.turn()
             now = time.monotonic()
             if not ready and all(w.begun for w in engine.watched):

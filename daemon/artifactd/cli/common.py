@@ -113,6 +113,9 @@ def guarded() -> Iterator[None]:
     except ArtifactdError as exc:
         say(f"artifactd: {mask(str(exc))}")
         raise typer.Exit(exc.exit_code) from None
+    except MemoryError:
+        say("artifactd: out of memory\n  Give it more, or let it watch less; nothing is lost, and a start recovers")
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:

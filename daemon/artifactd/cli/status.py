@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,13 +19,14 @@ from artifactd.cli.settings import reader_config
 from artifactd.errors import Kind
 from artifactd.ledger import FileView, Report, State
 from artifactd.ledger.report import RunView, holder
+from artifactd.paths import within
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import RenderableType
 
-    from artifactd.ledger import Blockage, Totals, WatchView
+    from artifactd.ledger import Blockage, Runaway, Totals, WatchView
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -46,6 +47,7 @@ class Standing:
     runs: list[RunView]
     failures: list[FileView]
     held: dict[str, Blockage]
+    runaways: list[Runaway] = field(default_factory=list)
 
     def count(self, state: State) -> int:
         """Files in a state."""
@@ -86,7 +88,10 @@ def read(report: Report, folder: Path) -> Standing:
     """Ask the ledger once."""
     with report.snapshot():
         held = report.blockages() | {tables.path(run): block for run, block in report.held_runs().items()}
-        return Standing(holder(folder), report.totals(), report.watches(), report.runs(), report.failures(), held)
+        return Standing(
+            holder(folder), report.totals(), report.watches(), report.runs(), report.failures(), held,
+            report.runaways(time.time()),
+        )  # fmt: skip
 
 
 def as_data(now: Standing) -> dict[str, Any]:
@@ -101,7 +106,8 @@ def as_data(now: Standing) -> dict[str, Any]:
         "bytes_sent": now.totals.bytes_sent,
         "bytes_unique": now.totals.bytes_unique,
         "watches": [
-            {"path": tables.path(w.path), "mode": w.mode, "healthy": w.healthy, "detail": w.detail} for w in now.watches
+            {"path": tables.path(w.path), "mode": w.mode, "healthy": w.healthy, "detail": _detail(w, now)}
+            for w in now.watches
         ],
         "runs": [
             {
@@ -117,6 +123,17 @@ def as_data(now: Standing) -> dict[str, Any]:
         ],
         "failures": [*_held_back(now), *map(_failure, now.failures)],
     }
+
+
+def _detail(watch: WatchView, now: Standing) -> str:
+    runaways = [r for r in now.runaways if within(r.path, watch.path)]
+    told = [f"rewritten without end, so spaced out: {', '.join(map(_runaway, runaways))}"] if runaways else []
+    return "; ".join([*filter(None, [watch.detail]), *told])
+
+
+def _runaway(file: Runaway) -> str:
+    again = "" if file.due_at is None else f", next {tables.until(file.due_at)}"
+    return f"{tables.path(file.path)} (sent {file.sends} times in a row, {tables.size(file.sent_bytes)}{again})"
 
 
 def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
@@ -200,8 +217,8 @@ def _watches(now: Standing) -> Table:
     table = tables.table("Watched folder", "Mode", "Health", fold=("Watched folder", "Health"))
     for watch in now.watches:
         health = Text("ok" if watch.healthy else "degraded", style="green" if watch.healthy else "yellow")
-        if watch.detail:
-            health.append(f": {watch.detail}", style="default")
+        if detail := _detail(watch, now):
+            health.append(f": {detail}", style="default")
         table.add_row(tables.path(watch.path), watch.mode or "-", health)
     return table
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
+from artifactd.tracking.waits import retry_after
 
 _CREDENTIALS = (
     "Check the credentials that the service sees (MLFLOW_TRACKING_USERNAME/PASSWORD/TOKEN, the store's own variables "
@@ -74,8 +76,13 @@ def classify(exc: BaseException, *, target: str, scope: Scope) -> Failure:
     """
     if isinstance(exc, DeliveryError):
         return exc.failure
-    where = mask(target)
     chain = list(_chain(exc))
+    wait = max((w for w in map(retry_after, chain) if w), default=0.0)
+    return replace(_classify(exc, chain, target, scope), retry_after=wait)
+
+
+def _classify(exc: BaseException, chain: list[BaseException], target: str, scope: Scope) -> Failure:
+    where = mask(target)
     names = {type(e).__name__ for e in chain}
     codes = {_code(e) for e in chain}
     text = _said(chain)

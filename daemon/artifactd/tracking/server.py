@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking import environment
+from artifactd.tracking import environment, waits
 from artifactd.tracking.classify import classify
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def connect(tracking_uri: str, *, embedded_artifacts: Path | None) -> Client:
         DeliveryError: With the failure that says whether and when to try again.
     """
     environment.prepare(tracking_uri)
+    waits.note_retry_after()
     try:
         if tracking_uri.startswith(("http://", "https://")):
             _greet(tracking_uri)

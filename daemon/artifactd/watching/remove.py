@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 
+from artifactd import failpoint
 from artifactd.watching.inside import NotRegular, open_file, open_folder
 from artifactd.watching.signature import Signature
 
@@ -44,7 +45,9 @@ def remove_unchanged(root_fd: int, rel: bytes, signature: Signature, *, leases: 
             there = Signature.of(os.stat(name, dir_fd=folder_fd, follow_symlinks=False))
             if not (Signature.of(os.fstat(fd)) == there == signature) or (leased and _wanted(fd)):
                 return False
+            failpoint.reach("remove.before")
             os.unlink(name, dir_fd=folder_fd)
+            failpoint.reach("remove.after")
         finally:
             os.close(folder_fd)
     except FileNotFoundError:
