@@ -153,7 +153,7 @@ def unusable(path: Path, exc: sqlite3.Error) -> LedgerError:
     return LedgerError(
         f"the ledger {path} cannot be used: {exc}",
         "Check that its folder is writable and has space. If the file is damaged, move it away: it is built anew from "
-        "the folders, and everything is sent once more, into the same runs.",
+        "the folders and the runs, and what these hold already is not sent again.",
     )
 
 
