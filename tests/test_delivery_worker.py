@@ -318,9 +318,9 @@ def test_listings_are_made_by_folder_not_by_file(bench: Bench, monkeypatch: pyte
     asked: list[str] = []
     sizes = RunArtifacts.sizes
 
-    def counting(self: RunArtifacts, folder: str) -> dict[str, int]:
+    def counting(self: RunArtifacts, folder: str, *names: Any) -> dict[str, int]:
         asked.append(folder)
-        return sizes(self, folder)
+        return sizes(self, folder, *names)
 
     monkeypatch.setattr(RunArtifacts, "sizes", counting)
     monkeypatch.setattr(room, "SPAN", 60.0)

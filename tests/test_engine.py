@@ -190,7 +190,7 @@ def test_a_version_never_takes_the_name_of_another_file(versioning: Bench) -> No
     bench.turn_until(lambda: bench.engine.ledger.backlog()[1] == 1, "the clash is a failure")
     assert bench.stored()["model_v2.pkl"] == b"a file of its own"
     (bench.run / "data.csv").write_bytes(b"1")
-    bench.turn_until(lambda: "data.csv" in bench.stored(), "others flow")
+    bench.turn_until(lambda: "data.csv" in bench.stored() and bench.at_rest(), "others flow")
     (bench.run / "data.csv").write_bytes(b"2")
     bench.turn_until(lambda: "data_v2.csv" in bench.stored(), "a second version")
     (bench.run / "data_v2.csv").write_bytes(b"a late file of that name")

@@ -37,6 +37,10 @@ from artifactd.text import printable
 from artifactd.tracking.runs import RunSpec
 
 _BATCH = 256
+"""Files of a job, at first: each job ends with a listing of the folders that it sent to."""
+_BIGGEST_BATCH = 8192
+_LISTING = 0.25
+"""Part of a job's time that listings may take before the run's next one gets more files, as for a folder of 100,000."""
 _SECOND = 2
 """The first version that has a name of its own."""
 
@@ -79,6 +83,7 @@ class Dispatcher:
         self._receipts = Receipts(ledger, target_name, backoff, sources, news)
         self._open: dict[int, dict[FileId, DueFile]] = {}
         self._turns: dict[int, int] = {}
+        self._most: dict[int, int] = {}
         self._served = 0
         self._met = False
         self._log = log.get()
@@ -148,7 +153,7 @@ class Dispatcher:
                 ),
             )
         source = self._sources[run.root]
-        most = 1 if probing else _BATCH
+        most = 1 if probing else self._most.get(run.id, _BATCH)
         source.look_again(self._ledger.peek(run.id, now, most), now)
         files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
         if source.versions:
@@ -242,11 +247,17 @@ class Dispatcher:
                 )
                 self._receipts.well(job)
             case Finished():
+                self._fit_batch(job, answer)
                 for file in left:
                     self._ledger.put_back(file)
                 self._receipts.well(job)
             case JobFailed():
                 self._job_failed(job, answer.failure, left, now)
+
+    def _fit_batch(self, job: Job, answer: Finished) -> None:
+        most = self._most.get(job.run, _BATCH)
+        most = min(2 * most, _BIGGEST_BATCH) if answer.listing > _LISTING else max(most // 2, _BATCH)
+        self._most[job.run] = most
 
     def put_back_all(self) -> None:
         """The pool was stopped: what was under way is to be looked at again."""

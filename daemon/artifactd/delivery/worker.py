@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -68,6 +68,7 @@ class Worker:
     def __init__(self) -> None:
         self._clients: dict[Target, server.Client] = {}
         self._repos: dict[tuple[str, str], RunArtifacts] = {}
+        self._spans: dict[str, float] = {}
 
     def do(self, job: Job, line: Connection | None = None) -> Iterator[Answer]:
         """Carry out a job.
@@ -91,7 +92,6 @@ class Worker:
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
                     yield from self._deliver(job, self._artifacts(job.target, info), line)
-                    yield Finished()
         except DeliveryError as exc:
             # A connection that failed once may be poisoned by what was left unread: make first contact again.
             self._clients.clear()
@@ -109,15 +109,17 @@ class Worker:
             self._repos[key] = RunArtifacts(info.artifact_uri, target.uri)
         return self._repos[key]
 
-    def _deliver(self, job: Deliver, store: RunArtifacts, line: Connection | None) -> Iterator[Outcomes]:
+    def _deliver(self, job: Deliver, store: RunArtifacts, line: Connection | None) -> Iterator[Answer]:
         try:
             root = open_root(job.root)
         except OSError:
-            return  # the root is away: nothing was tried, everything stays due
+            yield Finished()  # the root is away: nothing was tried, everything stays due
+            return
         try:
             waiting = list(job.files)
-            held = _Held(store)
-            span = SPAN
+            held = _Held(store, job.files)
+            started, listings = time.monotonic(), 0.0
+            span = self._spans.get(job.run_id, SPAN)
             while waiting and not (line is not None and line.poll()):
                 begun = time.monotonic()
                 sent: list[Stored] = []
@@ -139,10 +141,13 @@ class Worker:
                         break
                 listing = time.monotonic()
                 verified = _verify(sent, store)
-                span = max(SPAN, 4 * (time.monotonic() - listing))
+                listing = time.monotonic() - listing
+                listings += listing
+                span = self._spans[job.run_id] = max(SPAN, 4 * listing)
                 yield Outcomes((*others, *verified))
                 if stop is not None:
                     raise stop
+            yield Finished(listings / max(1e-3, time.monotonic() - started))
         finally:
             os.close(root)
 
@@ -150,8 +155,9 @@ class Worker:
 class _Held:
     """What the store held before this job, asked folder by folder where it is in doubt."""
 
-    def __init__(self, store: RunArtifacts) -> None:
+    def __init__(self, store: RunArtifacts, files: Sequence[DueFile]) -> None:
         self._store = store
+        self._files = files
         self._sizes: dict[str, dict[str, int]] = {}
 
     def look_up(self, file: DueFile, size: int, digest: bytes) -> DueFile:
@@ -161,7 +167,9 @@ class _Held:
         one's.
         """
         if file.dir not in self._sizes:
-            self._sizes[file.dir] = self._store.sizes(file.dir)
+            asked = [f for f in self._files if f.ask and f.dir == file.dir]
+            names = None if any(f.version == 1 for f in asked) else [f.leaf for f in asked]
+            self._sizes[file.dir] = self._store.sizes(file.dir, names)
         sizes = self._sizes[file.dir]
         leaf, number = file.leaf, file.version
         if number == 1:
@@ -253,7 +261,7 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
         begun = time.monotonic()
         try:
             failpoint.reach("verify.before")
-            listed = store.sizes(folder)
+            listed = store.sizes(folder, [s.file.leaf for s in group])
             failpoint.reach("verify.after")
         except DeliveryError as exc:
             results += [NotDelivered(s.file, exc.failure, s.sent or 0, touched=True) for s in group]
