@@ -22,7 +22,7 @@ from support import wait_for
 class Post:
     """A root being watched, turned by hand."""
 
-    def __init__(self, base: Path, **config: object) -> None:
+    def __init__(self, base: Path, *, start: bytes = b"", **config: object) -> None:
         self.base = base
         self.drop = base / "drop"
         self.drop.mkdir()
@@ -32,7 +32,7 @@ class Post:
         settings = WatchConfig.model_validate({"path": self.drop, "settle": "5s", **config})
         ident = self.ledger.use_roots([path])[path]
         looker = Looker(self.ledger, ident, path, layout_of(settings), 5.0, Place("http://m", "h", fleet=False))
-        self.watched = Watched(ident, settings, looker, self.ledger, self.woken.set)
+        self.watched = Watched(ident, settings, looker, self.ledger, self.woken.set, start=start)
 
     def turn(self) -> int:
         self.watched._next_check = 0.0
@@ -137,10 +137,9 @@ def test_a_root_that_goes_comes_and_is_replaced(base: Path) -> None:
 
 
 def test_looking_can_be_confined_to_a_folder(base: Path) -> None:
-    post = Post(base, mode="scan")
+    post = Post(base, mode="scan", start=b"e/r1")
     write(post.drop / "e" / "r1", "a")
     write(post.drop / "e" / "r2", "b")
-    post.watched._start = b"e/r1"
     post.turn_until("scan")
     assert post.rows() == 1
     post.watched.close()
@@ -157,3 +156,24 @@ def test_a_name_that_cannot_be_looked_at_is_not_forgotten(base: Path, monkeypatc
     post.turn()
     assert post.rows() == 1
     post.watched.close()
+
+
+def test_the_root_is_open_only_while_it_is_looked_at(base: Path) -> None:
+    post = Post(base)
+    write(post.drop / "e" / "r", "a")
+    post.turn_until("events")
+    held = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]
+    assert not [path for path in held if path.startswith(str(post.drop))]
+    post.watched.close()
+
+
+def test_a_folder_belongs_to_one_service(base: Path) -> None:
+    first = Post(base)
+    first.turn_until("events")
+    (base / "other").mkdir()
+    second = Post(base / "other")
+    second.watched.path = first.watched.path
+    assert "another artifactd watches it: pid" in second.turn_until("waiting").detail
+    first.watched.close()
+    second.turn_until("events")
+    second.watched.close()

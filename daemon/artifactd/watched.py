@@ -9,14 +9,14 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from artifactd import log
 from artifactd.config import WatchConfig
 from artifactd.ledger import Ledger
 from artifactd.look import Looker, Seen
 from artifactd.paths import join, within
+from artifactd.rounds import Rounds, Walk
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.text import printable
 from artifactd.watching.claim import Claim, TakenError
@@ -64,7 +64,6 @@ class Watched:
         self.ident = ident
         self.config = config
         self.path = os.fsencode(config.path)
-        self.scanned = 0
         self._looker = looker
         self._ledger = ledger
         self._start = start
@@ -77,14 +76,10 @@ class Watched:
         self._events: EventWatch | None = None
         self._starter: threading.Thread | None = None
         self._degraded: str | None = None
-        self._scan: Generator[Listing, None, None] | None = None
-        self._scan_again = False
-        self._deep: deque[bytes] = deque()
-        self._walk: Generator[Listing, None, None] | None = None
+        self._rounds = Rounds(self._walk, start, config.scan_interval)
         self._moved = 0
         self._delivered: list[tuple[bytes, Signature]] = []
         self._removal_refused = False
-        self._next_scan = 0.0
         self._next_check = 0.0
         self._next_events = 0.0
         self._log = log.get().bind(watch=printable(self.path))
@@ -97,12 +92,12 @@ class Watched:
     @property
     def scanning(self) -> bool:
         """Whether folders are being looked at, or a full scan is due."""
-        return self._identity is not None and (
-            self._scan is not None
-            or self._walk is not None
-            or bool(self._deep)
-            or (self._starter is None and self._next_scan <= time.monotonic())
-        )
+        return self._identity is not None and self._rounds.to_do(scan=self._starter is None)
+
+    @property
+    def scanned(self) -> int:
+        """Full scans so far."""
+        return self._rounds.scans
 
     @property
     def away(self) -> str | None:
@@ -112,7 +107,7 @@ class Watched:
     @property
     def begun(self) -> bool:
         """Whether the first full scan is under way, or cannot be before the root comes."""
-        return bool(self.scanned) or self._scan is not None or self._identity is None
+        return self._rounds.begun or self._identity is None
 
     def close(self) -> None:
         """Stop watching."""
@@ -166,7 +161,7 @@ class Watched:
             self._refuse(f"it cannot be opened: {exc.strerror}")
             return
         self._was_link = is_link
-        self._identity, self._next_scan, self._next_events = here, 0.0, 0.0
+        self._identity, self._next_events = here, 0.0
         self._degraded = None
 
     def _refuse(self, reason: str) -> None:
@@ -176,11 +171,7 @@ class Watched:
 
     def _let_go(self) -> None:
         self._stop_events()
-        for walk_ in (self._scan, self._walk):
-            if walk_ is not None:
-                walk_.close()
-        self._scan = self._walk = None
-        self._deep.clear()
+        self._rounds.drop()
         if self._claim is not None:
             self._claim.release()
             self._claim = None
@@ -208,7 +199,7 @@ class Watched:
         if trouble is not None:
             self._log.warning("events were lost", reason=trouble, next_step="The folder is scanned and watched anew")
             self._stop_events()
-            self._scan_soon()
+            self._rounds.scan_soon()
         if self._events is not None or now < self._next_events:
             return
         reason = distrust(mount_of(self.path).fstype) if self.config.mode == "auto" else None
@@ -229,7 +220,7 @@ class Watched:
             self._next_events = time.monotonic() + self.config.scan_interval
         else:
             self._events, self._degraded = events, None
-            self._scan_soon()  # what changed before the watch stood
+            self._rounds.scan_soon()  # what changed before the watch stood
         self._wake()
 
     def _degrade(self, reason: str) -> None:
@@ -272,12 +263,12 @@ class Watched:
             if fd is None:
                 return 0  # the hints stay
             for hint in self._hints.take():
-                if not self._inside(hint.rel):
+                if not within(hint.rel, self._start):
                     continue
                 if hint.deep and not hint.rel:
-                    self._scan_soon()
+                    self._rounds.scan_soon()
                 elif hint.deep:
-                    self._deep.append(hint.rel)
+                    self._rounds.below(hint.rel)
                 else:
                     changed += self._look_at(fd, hint.rel, hint.names, now)
         return changed
@@ -352,46 +343,20 @@ class Watched:
         if not self.scanning:
             return 0
         changed = 0
-        end = time.monotonic() + seconds
-        while (self._walk is not None or self._deep) and time.monotonic() < end:
-            if self._walk is None:
-                self._walk = self._walk_from(self._deep.popleft())
-            some, over = self._go_on(self._walk, end, now)
-            changed += some
-            if over:
-                self._walk = None
-        if self._scan is None and self._starter is None and self._next_scan <= time.monotonic():
-            self._scan = self._walk_from(self._start)
-        if self._scan is not None:
-            some, over = self._go_on(self._scan, time.monotonic() + seconds, now)
-            changed += some
-            if over:
-                self._scan = None
-                self.scanned += 1
-                self._next_scan = 0.0 if self._scan_again else time.monotonic() + self.config.scan_interval
-                self._scan_again = False
+        with self._root() as fd:
+            if fd is None:
+                return 0
+
+            def apply(listing: Listing) -> None:
+                nonlocal changed
+                changed += self._apply(fd, listing, now).changed
+
+            self._rounds.go_on(seconds, apply, scan=self._starter is None)
         if not self.scanning:
             self._say_moved()
         return changed
 
-    def _scan_soon(self) -> None:
-        """Look at everything; once more, where that is under way, since it has been to some folders already."""
-        self._next_scan = 0.0
-        self._scan_again = self._scan is not None
-
-    def _go_on(self, listings: Iterator[Listing], end: float, now: float) -> tuple[int, bool]:
-        """Apply listings until `end`. Returns how many rows changed, and whether there are no more."""
-        changed = 0
-        with self._root() as fd:
-            if fd is None:
-                return 0, False  # `check` sees to it
-            for listing in listings:
-                changed += self._apply(fd, listing, now).changed
-                if time.monotonic() > end:
-                    return changed, False
-        return changed, True
-
-    def _walk_from(self, rel: bytes) -> Generator[Listing, None, None]:
+    def _walk(self, rel: bytes) -> Walk:
         """Walk over an open root of its own, which closes with the walk."""
         with self._root() as fd:
             if fd is not None:
@@ -416,9 +381,6 @@ class Watched:
         if self._removes:
             self._delivered += [(rel, sig) for rel, sig in seen.delivered if os.path.basename(rel) not in _KEPT]
         return seen
-
-    def _inside(self, rel: bytes) -> bool:
-        return within(rel, self._start)
 
 
 def _identity(path: bytes) -> tuple[int, int] | None:

@@ -1,0 +1,95 @@
+"""What of a root is to be walked, a slice of time at a time: the full scan now and then, and folders that events name.
+
+Knows when and how far, and nothing of what a listing means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+
+from artifactd.watching.scan import Listing
+
+Walk = Generator[Listing, None, None]
+
+
+class Rounds:
+    """The walks of one root.
+
+    Args:
+        walk: Walks a folder and everything below it.
+        start: Where the full scan begins, relative to the root.
+        interval: Seconds between two full scans.
+    """
+
+    def __init__(self, walk: Callable[[bytes], Walk], start: bytes, interval: float) -> None:
+        self.scans = 0
+        self._begin = walk
+        self._start = start
+        self._interval = interval
+        self._next_scan = 0.0
+        self._scan: Walk | None = None
+        self._again = False
+        self._walk: Walk | None = None
+        self._folders: dict[bytes, None] = {}  # in the order of the first mark
+
+    @property
+    def begun(self) -> bool:
+        """Whether a full scan was made, or is under way."""
+        return bool(self.scans) or self._scan is not None
+
+    def to_do(self, *, scan: bool) -> bool:
+        """Whether there is something to walk now; `scan` says that a full scan may begin."""
+        walking = self._walk is not None or bool(self._folders) or self._scan is not None
+        return walking or (scan and self._next_scan <= time.monotonic())
+
+    def scan_soon(self) -> None:
+        """Look at everything; once more, where that is under way, since it has been to some folders already."""
+        self._next_scan = 0.0
+        self._again = self._scan is not None
+
+    def below(self, rel: bytes) -> None:
+        """Look at a folder and everything below it."""
+        self._folders[rel] = None
+
+    def go_on(self, seconds: float, apply: Callable[[Listing], None], *, scan: bool) -> None:
+        """Walk on: folders that were named for one slice of time, the full scan for another.
+
+        Args:
+            seconds: Of each slice.
+            apply: Takes each listing.
+            scan: A full scan may begin.
+        """
+        end = time.monotonic() + seconds
+        while (self._walk is not None or self._folders) and time.monotonic() < end:
+            if self._walk is None:
+                rel = next(iter(self._folders))
+                del self._folders[rel]
+                self._walk = self._begin(rel)
+            if _through(self._walk, end, apply):
+                self._walk = None
+        if self._scan is None and scan and self._next_scan <= time.monotonic():
+            self._scan = self._begin(self._start)
+        if self._scan is not None and _through(self._scan, time.monotonic() + seconds, apply):
+            self._scan = None
+            self.scans += 1
+            self._next_scan = 0.0 if self._again else time.monotonic() + self._interval
+            self._again = False
+
+    def drop(self) -> None:
+        """Give up what is under way; the next thing to do is a full scan."""
+        for walk in (self._scan, self._walk):
+            if walk is not None:
+                walk.close()
+        self._scan = self._walk = None
+        self._folders.clear()
+        self._next_scan = 0.0
+
+
+def _through(walk: Walk, end: float, apply: Callable[[Listing], None]) -> bool:
+    """Whether the walk came to its end before `end` (monotonic seconds)."""
+    for listing in walk:
+        apply(listing)
+        if time.monotonic() > end:
+            return False
+    return True
