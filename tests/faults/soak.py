@@ -8,6 +8,7 @@ The same code as the bounded test. Ends with 1 when anything was lost, torn, out
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 import tempfile
@@ -39,14 +40,14 @@ def main() -> int:
         (base / "server").mkdir()
         port = free_port()
         server = start_server(base / "server", port)
-        storm = Storm(base, f"http://127.0.0.1:{port}", args.seed, args.rate)
+        storm = Storm(base, f"http://127.0.0.1:{port}", args.seed, args.rate, patience=1800)
         end = time.monotonic() + args.hours * 3600
         try:
-            storm.run(plan(args.seed, args.each))
-            seed = args.seed
-            while time.monotonic() < end:
-                seed += 1
-                storm.run(plan(seed, 1))
+            for more in itertools.count():
+                if more and time.monotonic() > end:
+                    break
+                storm.run(plan(args.seed + more, 1 if more else args.each))
+                sys.stderr.write(f"{time.strftime('%H:%M:%S')} {storm.progress()}\n")
             verdict = storm.finish()
         finally:
             storm.close()

@@ -47,10 +47,12 @@ class Storm:
         server_uri: The real server.
         seed: Of the files and the faults.
         rate: File operations per second.
+        patience: Seconds in which all must be stored when the storm is over.
     """
 
-    def __init__(self, base: Path, server_uri: str, seed: int, rate: float = 20.0) -> None:
+    def __init__(self, base: Path, server_uri: str, seed: int, rate: float = 20.0, patience: float = 180.0) -> None:
         self._server_uri = server_uri
+        self._patience = patience
         self._rng = random.Random(seed)  # noqa: S311  (a sequence that can be made again, not a secret)
         self.proxy = Proxy(server_uri)
         more = '[retry]\ninitial = "0.2s"\nmaximum = "1s"\n'
@@ -159,7 +161,7 @@ class Storm:
                 quiet_since = time.monotonic()
             return time.monotonic() - quiet_since > 1.5
 
-        wait_for(quiet, f"all is stored: {self.program.status()}\n{self._tail()}", 180)
+        wait_for(quiet, f"all is stored: {self.program.status()}\n{self._tail()}", self._patience)
         assert self.program.stop() == 0
         self._charge()
         done = subprocess.run(
@@ -170,6 +172,10 @@ class Storm:
         assert done.returncode == 0, done.stderr
         self.verdict = json.loads(done.stdout.splitlines()[-1])
         return self.verdict
+
+    def progress(self) -> str:
+        """Where it stands, in a line."""
+        return f"{sum(self._done.values())} kills and stops, {self.ratio:.3f} bytes sent per byte"
 
     @property
     def ratio(self) -> float:
