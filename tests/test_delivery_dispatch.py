@@ -51,7 +51,7 @@ class Office:
             target_name=URI,
             artifact_location=None,
             backoff=Backoff(1, 60),
-            sources={self.root: Source(1.0, leases=True, look_again=lambda *_: None)},
+            sources={self.root: Source(1.0, True, lambda *_: None, lambda: (1, 2))},
         )
 
     def run(self, name: str, run_id: str | None = None) -> int:

@@ -21,6 +21,7 @@ from artifactd.delivery.messages import (
     NotDelivered,
     Outcomes,
     PrepareRun,
+    Root,
     RunEnded,
     RunReady,
     Stored,
@@ -59,7 +60,7 @@ class Bench:
         return DueFile(FileId(1, name.encode()), name.encode(), signature, folder, name, 1, digest, 0, 0.0)
 
     def deliver(self, *files: DueFile, run_id: str | None = None) -> list[Any]:
-        job = Deliver(self.target, 1, run_id or self.run_id, os.fsencode(self.drop), True, files)
+        job = Deliver(self.target, 1, run_id or self.run_id, Root(os.fsencode(self.drop), None, leases=True), files)
         *parts, end = self.worker.do(job)
         assert isinstance(end, Finished), end
         return [r for part in parts if isinstance(part, Outcomes) for r in part.results]
@@ -213,7 +214,11 @@ def test_a_stop_between_files_reports_what_was_done(bench: Bench) -> None:
         (bench.drop / f"s{n}").write_bytes(b"x")
     ours, theirs = Pipe()
     job = Deliver(
-        bench.target, 1, bench.run_id, os.fsencode(bench.drop), True, tuple(bench.due(f"s{n}") for n in range(5))
+        bench.target,
+        1,
+        bench.run_id,
+        Root(os.fsencode(bench.drop), None, leases=True),
+        tuple(bench.due(f"s{n}") for n in range(5)),
     )
     ours.send("wrap up")
     answers = list(bench.worker.do(job, theirs))
@@ -246,7 +251,7 @@ def test_a_deleted_run_and_a_deleted_experiment_are_found_out_before_the_upload(
     experiment = client.create_experiment("doomed", artifact_location=(bench.drop.parent / "artifacts").as_uri())
     run_id = client.create_run(experiment, tags={"artifactd.key": "x" * 40}).info.run_id
     (bench.drop / "f").write_bytes(b"x")
-    job = Deliver(bench.target, 1, run_id, os.fsencode(bench.drop), True, (bench.due("f"),))
+    job = Deliver(bench.target, 1, run_id, Root(os.fsencode(bench.drop), None, leases=True), (bench.due("f"),))
     client.delete_run(run_id)
     for doomed in (job, bench.prepare(key="x" * 40, experiment="doomed"), EndRun(bench.target, 1, run_id, "FINISHED")):
         (failed,) = bench.worker.do(doomed)
@@ -328,3 +333,12 @@ def test_listings_are_made_by_folder_not_by_file(bench: Bench, monkeypatch: pyte
         (bench.drop / f"l{n}").write_bytes(b"x")
     assert len(bench.deliver(*(bench.due(f"l{n}", folder=f"d{n % 2}") for n in range(20)))) == 20
     assert sorted(asked) == ["d0", "d1"]
+
+
+def test_another_folder_in_the_roots_place_is_not_delivered_from(bench: Bench) -> None:
+    (bench.drop / "f").write_bytes(b"x")
+    st = bench.drop.stat()
+    for identity, begun in (((st.st_dev, st.st_ino), True), ((st.st_dev, st.st_ino + 1), False)):
+        root = Root(os.fsencode(bench.drop), identity, leases=True)
+        answers = list(bench.worker.do(Deliver(bench.target, 1, bench.run_id, root, (bench.due("f"),))))
+        assert isinstance(answers[0], Outcomes) is begun

@@ -550,6 +550,7 @@ def test_contract_version() -> None:
         ("_create_inotify_fd", []),
         ("run", ["self"]),
         ("on_thread_stop", ["self"]),
+        ("_read_event_buffer", ["self", "event_buffer_size"]),
         ("handle_event", ["self", "event"]),
         ("start", ["self"]),
         ("stop", ["self"]),

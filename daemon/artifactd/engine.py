@@ -112,7 +112,12 @@ class Engine:
             backoff=Backoff(config.retry.initial, config.retry.maximum, config.retry.give_up_after),
             sources={
                 w.ident: Source(
-                    w.config.settle, w.leases, w.look_again, w.config.on_change == "version", w.note_delivered
+                    w.config.settle,
+                    w.leases,
+                    w.look_again,
+                    w.here,
+                    w.config.on_change == "version",
+                    w.note_delivered,
                 )
                 for w in self._watched
             },

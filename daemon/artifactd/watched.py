@@ -15,21 +15,16 @@ from artifactd import log
 from artifactd.config import WatchConfig
 from artifactd.ledger import Ledger
 from artifactd.look import Looker, Seen
-from artifactd.paths import join, within
+from artifactd.paths import within
+from artifactd.removal import Removal
 from artifactd.rounds import Rounds, Walk
-from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.text import printable
 from artifactd.watching.claim import Claim, TakenError
 from artifactd.watching.events import EventWatch, WatchError
 from artifactd.watching.hints import Hints
 from artifactd.watching.inside import open_root
 from artifactd.watching.mounts import distrust, leases_work, mount_of
-from artifactd.watching.remove import remove_unchanged
 from artifactd.watching.scan import Listing, look, walk
-from artifactd.watching.signature import Signature
-
-_KEPT = frozenset({SETTINGS_NAME, *MARKERS})
-"""What is never removed: it says which run the folder is, and that it is over."""
 
 _NOT_THERE = "the folder is not there; it is looked for"
 
@@ -72,14 +67,14 @@ class Watched:
         self._wake = wake
         self._identity: tuple[int, int] | None = None
         self._was_link: bool | None = None
+        self._was_mount = False
         self._claim: Claim | None = None
         self._events: EventWatch | None = None
         self._starter: threading.Thread | None = None
         self._degraded: str | None = None
         self._rounds = Rounds(self._walk, start, config.scan_interval)
         self._moved = 0
-        self._delivered: list[tuple[bytes, Signature]] = []
-        self._removal_refused = False
+        self._removal = Removal(self.path)
         self._next_check = 0.0
         self._next_events = 0.0
         self._log = log.get().bind(watch=printable(self.path))
@@ -98,6 +93,10 @@ class Watched:
     def scanned(self) -> int:
         """Full scans so far."""
         return self._rounds.scans
+
+    def here(self) -> tuple[int, int] | None:
+        """Device and inode of the root that is ours now; None while nothing is to be done with it."""
+        return self._identity
 
     @property
     def away(self) -> str | None:
@@ -125,7 +124,7 @@ class Watched:
             return
         self._next_check = now + 1.0
         here = _identity(self.path)
-        if here is None or here != self._identity:
+        if here is None or here != self._identity or not os.access(self.path, os.R_OK | os.X_OK):
             self._take(here)
         if self._identity is None:
             self._next_check = now + RETRY_ROOT
@@ -151,8 +150,15 @@ class Watched:
                 " there. If that is meant, reload or restart artifactd"
             )
             return
+        is_mount = mount_of(self.path).point == os.path.realpath(self.path)
+        if self._was_mount and not is_mount:
+            self._refuse(
+                "what was mounted here is not, and what lies in the mount point below is left alone. Mount it; if it is"
+                " to stay away, reload or restart artifactd"
+            )
+            return
         try:
-            os.close(open_root(self.path))
+            os.close(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))  # to list it takes rights
             self._claim = Claim(*here)
         except TakenError as exc:
             self._refuse(f"{exc}. It is taken over when that one ends")
@@ -160,7 +166,7 @@ class Watched:
         except OSError as exc:
             self._refuse(f"it cannot be opened: {exc.strerror}")
             return
-        self._was_link = is_link
+        self._was_link, self._was_mount = is_link, is_mount
         self._identity, self._next_events = here, 0.0
         self._degraded = None
 
@@ -246,7 +252,7 @@ class Watched:
                 True,
                 f"{overflows} overflows mended by scans" if overflows else "",
             )
-        elif self._starter is not None:
+        elif self._starter is not None and self._degraded is None:
             mode, healthy, detail = "starting", True, "the watch is being set up"
         else:
             mode, healthy, detail = "scan", self._degraded is None, self._degraded or ""
@@ -307,28 +313,11 @@ class Watched:
 
     def remove_delivered(self) -> None:
         """Remove what a look found on disk exactly as it is stored; only once the receipts are durable."""
-        delivered, self._delivered = self._delivered, []
-        if not delivered:
+        if not self._removal:
             return
         with self._root() as fd:
             if fd is not None:
-                self._remove(fd, delivered)
-
-    def _remove(self, fd: int, delivered: list[tuple[bytes, Signature]]) -> None:
-        for rel, signature in delivered:
-            try:
-                if remove_unchanged(fd, rel, signature, leases=self.leases):
-                    self._log.info("removed", path=printable(join(self.path, rel)))
-            except OSError as exc:
-                if not self._removal_refused:
-                    self._removal_refused = True
-                    self._log.error(
-                        "a delivered file may not be removed",
-                        path=printable(join(self.path, rel)),
-                        reason=exc.strerror,
-                        next_step="Give the service write access to the folder (the unit has it read-only by default)",
-                    )  # fmt: skip
-                return
+                self._removal.carry_out(fd, leases=self.leases)
 
     @property
     def _removes(self) -> bool:
@@ -378,8 +367,7 @@ class Watched:
         self._moved += seen.moved
         for rel in seen.look_deep:
             self._hints.folder(rel, deep=True)
-        if self._removes:
-            self._delivered += [(rel, sig) for rel, sig in seen.delivered if os.path.basename(rel) not in _KEPT]
+        self._removal.note(seen.delivered)
         return seen
 
 

@@ -21,6 +21,7 @@ from artifactd.delivery.messages import (
     NotDelivered,
     Outcomes,
     PrepareRun,
+    Root,
     RunEnded,
     RunReady,
     Stored,
@@ -131,7 +132,8 @@ class Dispatcher:
     def _job_for(
         self, run: Run, now: float, told: set[int], blockage: Blockage | None, under_way: list[Job]
     ) -> Job | None:
-        if run.next_try > now or run.root not in self._sources:
+        source = self._source(run)
+        if source is None or run.next_try > now:
             return None
         probing = blockage is not None or run.kind is not None
         if probing and any(j.run == run.id for j in under_way):
@@ -152,7 +154,6 @@ class Dispatcher:
                     named=bool(run.settings.get("name")),
                 ),
             )
-        source = self._sources[run.root]
         most = 1 if probing else self._most.get(run.id, _BATCH)
         source.look_again(self._ledger.peek(run.id, now, most), now)
         files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
@@ -162,7 +163,13 @@ class Dispatcher:
             files = [f for f in named if self._is_free(run, f, now)]
         if not files:
             return None
-        return Deliver(self._target, run.id, run.run_id, run.root_path, source.leases, tuple(files))
+        root = Root(run.root_path, source.identity(), source.leases)
+        return Deliver(self._target, run.id, run.run_id, root, tuple(files))
+
+    def _source(self, run: Run) -> Source | None:
+        """The run's watched root; None while nothing is to be sent from there."""
+        source = self._sources.get(run.root)
+        return None if source is None or source.identity() is None else source
 
     def _is_free(self, run: Run, file: DueFile, now: float) -> bool:
         """Whether no other file holds the name of this version; else the file fails with the reason."""
@@ -181,7 +188,7 @@ class Dispatcher:
         busy = {j.run for j in under_way}
         ends: list[Job] = []
         for run, status in self._ledger.runs_to_end(dict(MARKERS)):
-            if run.id not in busy and run.next_try <= now and run.run_id and run.root in self._sources:
+            if run.id not in busy and run.next_try <= now and run.run_id and self._source(run) is not None:
                 ends.append(EndRun(self._target, run.id, run.run_id, status))
         return ends[:most]
 

@@ -39,14 +39,29 @@ class EndRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Root:
+    """A watched root.
+
+    Attributes:
+        path: Absolute.
+        identity: Device and inode of the folder that is meant; another one in its place is not delivered from. None
+            for any.
+        leases: Whether the lease probe means something on its filesystem.
+    """
+
+    path: bytes
+    identity: tuple[int, int] | None
+    leases: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
-    """Deliver files of one run; `leases` says whether the lease probe means something on their filesystem."""
+    """Deliver files of one run."""
 
     target: Target
     run: int
     run_id: str
-    root: bytes
-    leases: bool
+    root: Root
     files: tuple[DueFile, ...]
 
 

@@ -26,6 +26,7 @@ class Source:
         settle: Quiet time in seconds.
         leases: Whether the lease probe means something on its filesystem.
         look_again: Looks at files (folder, name) before they are handed out.
+        identity: Device and inode of the root; None while nothing is to be sent from there.
         versions: A changed file is a further artifact, and overwrites none.
         delivered: Told the relative path of each file that was stored.
     """
@@ -33,6 +34,7 @@ class Source:
     settle: float
     leases: bool
     look_again: Callable[[Iterable[tuple[bytes, bytes]], float], None]
+    identity: Callable[[], tuple[int, int] | None]
     versions: bool = False
     delivered: Callable[[bytes], None] = lambda _: None
 

@@ -26,6 +26,7 @@ from artifactd.delivery.messages import (
     NotDelivered,
     Outcomes,
     PrepareRun,
+    Root,
     RunEnded,
     RunReady,
     Stored,
@@ -110,10 +111,9 @@ class Worker:
         return self._repos[key]
 
     def _deliver(self, job: Deliver, store: RunArtifacts, line: Connection | None) -> Iterator[Answer]:
-        try:
-            root = open_root(job.root)
-        except OSError:
-            yield Finished()  # the root is away: nothing was tried, everything stays due
+        root = _open(job.root)
+        if root is None:
+            yield Finished()  # nothing was tried, everything stays due
             return
         try:
             waiting = list(job.files)
@@ -128,7 +128,7 @@ class Worker:
                 while waiting and time.monotonic() - begun < span:
                     file = waiting.pop(0)
                     try:
-                        result = _send(root, file, store, held, leases=job.leases)
+                        result = _send(root, file, store, held, leases=job.root.leases)
                     except DeliveryError as exc:
                         failure = exc.failure
                         others.append(NotDelivered(file, failure, 0, touched=True))
@@ -150,6 +150,19 @@ class Worker:
             yield Finished(listings / max(1e-3, time.monotonic() - started))
         finally:
             os.close(root)
+
+
+def _open(root: Root) -> int | None:
+    """The watched root; None while it is away, or another folder stands in its place."""
+    try:
+        fd = open_root(root.path)
+    except OSError:
+        return None
+    st = os.fstat(fd)
+    if root.identity not in (None, (st.st_dev, st.st_ino)):
+        os.close(fd)
+        return None
+    return fd
 
 
 class _Held:

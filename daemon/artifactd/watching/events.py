@@ -210,6 +210,14 @@ class _Reader(InotifyFD):
             super().run()
         except Exception as exc:  # noqa: BLE001 - nobody stands above a thread; trouble() tells it
             self.failure = f"the thread that reads events has ended: {exc!r}"
+        finally:
+            self._is_reading = False  # or a stop would leave the descriptors to a thread that is no more
+
+    def _read_event_buffer(self, event_buffer_size: int) -> bytes:
+        read = super()._read_event_buffer(event_buffer_size)
+        if not read and self.should_keep_running():
+            raise OSError(errno.EBADF, "the descriptor for events is closed")  # watchdog would ask again without end
+        return read
 
     def on_thread_stop(self) -> None:
         # Not while a watch is being added: that could meet another file under the closed descriptor's number.
@@ -258,6 +266,9 @@ class _Reader(InotifyFD):
         folder = self._folders.get(event.wd)
         if event.is_ignored:
             self._folders.pop(event.wd, None)
+            if folder == b"":
+                # The same folder may stand there at once, with the same number, and give no events.
+                self.failure = f"{printable(self._root)} was deleted or unmounted"
         if folder is None:
             return
         if not event.name:

@@ -1,0 +1,60 @@
+"""Delivered files that may go from a watched folder, and their going (``after_upload = "delete"``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from artifactd import log
+from artifactd.paths import join
+from artifactd.runfolder import MARKERS, SETTINGS_NAME
+from artifactd.text import printable
+from artifactd.watching.remove import remove_unchanged
+from artifactd.watching.signature import Signature
+
+_KEPT = frozenset({SETTINGS_NAME, *MARKERS})
+"""What is never removed: it says which run the folder is, and that it is over."""
+
+
+class Removal:
+    """What looks found on disk exactly as it is stored, in one root.
+
+    Args:
+        path: The root, absolute.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        self._files: list[tuple[bytes, Signature]] = []
+        self._refused = False
+        self._log = log.get().bind(watch=printable(path))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def note(self, files: Iterable[tuple[bytes, Signature]]) -> None:
+        """These (path relative to the root) are on disk as they are stored."""
+        self._files += [(rel, sig) for rel, sig in files if os.path.basename(rel) not in _KEPT]
+
+    def carry_out(self, root_fd: int, *, leases: bool) -> None:
+        """Remove what was noted and is still so; only once the receipts are durable.
+
+        Args:
+            root_fd: From ``inside.open_root``.
+            leases: Whether leases mean something on this filesystem.
+        """
+        files, self._files = self._files, []
+        for rel, signature in files:
+            try:
+                if remove_unchanged(root_fd, rel, signature, leases=leases):
+                    self._log.info("removed", path=printable(join(self._path, rel)))
+            except OSError as exc:
+                if not self._refused:
+                    self._refused = True
+                    self._log.error(
+                        "a delivered file may not be removed",
+                        path=printable(join(self._path, rel)),
+                        reason=exc.strerror,
+                        next_step="Give the service write access to the folder (the unit has it read-only by default)",
+                    )  # fmt: skip
+                return
