@@ -14,7 +14,7 @@ from artifactd.ledger import DueFile, Ledger, Run, State
 from artifactd.ledger.looks import CLASH
 from artifactd.look import NOTE_TAG, Looker, Place
 from artifactd.watching.inside import open_root
-from artifactd.watching.scan import look, walk
+from artifactd.watching.scan import Listing, look, walk
 
 SETTLE = 5.0
 
@@ -60,6 +60,12 @@ class Desk:
         for f in files:
             self.ledger.put_back(f.id)
         return {os.fsdecode(f.rel): f for f in files}
+
+    def due_at(self, rel: str) -> float:
+        folder, name = os.path.split(os.fsencode(rel))
+        ident, _ = self.ledger.folder(self.root, folder, create=False) or (0, "")
+        query = "SELECT due_at FROM files WHERE folder = ? AND name = ?"
+        return float(self.ledger._con.execute(query, (ident, name)).fetchone()[0])
 
     def deliver(self) -> None:
         later = time.time() + 100
@@ -296,3 +302,83 @@ def test_a_single_name_look_forgets_only_what_it_was_asked_for(desk: Desk) -> No
     desk.looker.apply(desk.fd, look(desk.fd, b"e/r", {b"a"}), time.time())
     desk.looker.forget_name(b"e/r", b"a")
     assert list(desk.due()) == ["e/r/b"]
+
+
+def test_a_changed_file_that_was_away_for_a_moment_is_due_when_it_is_back(desk: Desk) -> None:
+    path = desk.write("e/r/a")
+    desk.scan()
+    desk.deliver()
+    path.write_text("other")
+    desk.scan()
+    assert desk.states() == {b"a": State.DUE}
+    (desk.drop / "e" / "r").rename(desk.drop / "aside")
+    desk.look(b"e/r")
+    assert desk.states() == {b"a": State.STORED}, "the receipt of what was stored stays"
+    (desk.drop / "aside").rename(desk.drop / "e" / "r")  # the file itself is as it was, to the last sign
+    desk.scan()
+    assert desk.states() == {b"a": State.DUE}, "its new content was never stored"
+    assert desk.due()["e/r/a"].digest == b"d" * 32
+
+
+def test_a_link_in_a_files_place_for_a_moment_does_not_keep_it_ignored(desk: Desk) -> None:
+    path = desk.write("e/r/a")
+    desk.scan()
+    listing = look(desk.fd, b"e/r")
+    desk.looker.apply(desk.fd, Listing(b"e/r", others={b"a": "symbolic link"}), time.time())
+    assert desk.states() == {b"a": State.IGNORED}
+    desk.looker.apply(desk.fd, listing, time.time())
+    assert desk.states() == {b"a": State.DUE}
+    assert path.exists()
+
+
+def test_another_settle_reaches_what_waits(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = desk.write("e/r/a")
+    desk.scan()
+    monkeypatch.setitem(globals(), "SETTLE", 60.0)
+    desk.rules()
+    desk.scan()
+    assert desk.due_at("e/r/a") == pytest.approx(path.stat().st_ctime + 60, abs=0.01)
+
+
+def test_what_comes_back_to_a_destination_is_asked_for_and_paced_anew(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.scan()
+    desk.deliver()
+    desk.rules(exclude=["a"])
+    desk.scan()
+    assert desk.states() == {b"a": State.IGNORED}
+    desk.rules()
+    desk.scan()
+    file = desk.due()["e/r/a"]
+    assert (file.digest, file.ask) == (None, True), "the store may hold it still"
+
+
+def test_a_stored_file_that_became_a_folder_is_a_clash_and_so_is_a_folder_that_became_a_file(desk: Desk) -> None:
+    desk.write("e/r/x")
+    desk.write("e/r/y/inner")
+    desk.scan()
+    desk.deliver()
+    (desk.drop / "e/r/x").unlink()
+    desk.write("e/r/x/deep/inner")
+    (desk.drop / "e/r/y/inner").unlink()
+    (desk.drop / "e/r/y").rmdir()
+    desk.write("e/r/y")
+    desk.write("e/r/z")
+    desk.scan()
+    assert desk.states(b"e/r/x/deep") == {b"inner": State.FAILED}
+    states = desk.states()
+    assert (states[b"y"], states[b"z"]) == (State.FAILED, State.DUE)
+    (desk.drop / "e/r/y").rename(desk.drop / "e/r/y2")
+    desk.scan()
+    assert desk.states()[b"y2"] is State.DUE
+
+
+def test_a_folder_of_which_nothing_was_stored_is_in_nobodys_way(desk: Desk) -> None:
+    desk.write("e/r/y/inner")
+    desk.scan()
+    (desk.drop / "e/r/y/inner").unlink()
+    (desk.drop / "e/r/y").rmdir()
+    desk.write("e/r/y")
+    desk.look(b"e/r/y")
+    desk.scan()
+    assert desk.states()[b"y"] is State.DUE

@@ -154,3 +154,18 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 def test_a_failure_that_was_classed_stays_as_it_was() -> None:
     inner = Failure(Kind.PERMANENT, Scope.RUN, "the run is deleted")
     assert classify(DeliveryError(inner), target="http://m", scope=Scope.TARGET) is inner
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_gateways_own_json_is_no_missing_run(status: int, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    from artifactd.tracking.runs import inspect_run
+
+    with answering(status, b'{"message": "token expired"}') as uri:
+        environment.prepare(uri)
+        with pytest.raises(DeliveryError) as caught:
+            inspect_run(MlflowClient(uri), "0" * 32, uri)
+    failure = caught.value.failure
+    assert (failure.kind, failure.scope) == (Kind.PAUSED, Scope.TARGET)
+    assert "token expired" in failure.error

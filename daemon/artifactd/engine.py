@@ -23,7 +23,6 @@ from artifactd.delivery.receipts import Delivered, Source
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import Ledger, StateLock
 from artifactd.look import Looker, Place
-from artifactd.pace import LONGEST
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
 from artifactd.watched import Watched
@@ -100,7 +99,8 @@ class Engine:
         self.target_name = mask(config.tracking_uri)
         self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,))
         self.ledger.keep_target(self.target_name)
-        self.ledger.cut_waits(time.time(), max(LONGEST, config.retry.maximum, *(w.settle for w in config.watch)))
+        settle = max((w.settle for w in config.watch), default=0.0)
+        self.ledger.cut_waits(time.time(), settle=settle, retry=config.retry.maximum)
         roots = self.ledger.use_roots(os.fsencode(w.path) for w in config.watch)
         self._watched = [self._watch(roots[os.fsencode(w.path)], w) for w in config.watch]
         self._dispatcher = Dispatcher(
@@ -148,9 +148,8 @@ class Engine:
         Args:
             longest: Most seconds to rest.
         """
-        now = time.time()
-        with self.ledger.transaction():
-            self._mind_the_clock()
+        with self.ledger.transaction():  # which may wait for another process: the clock is asked after it
+            now = self._mind_the_clock()
             for job, answer in (*self._pool.answers(), *self._pool.end_stuck()):
                 self._dispatcher.take(job, answer, now)
             for watched in self._watched:
@@ -166,12 +165,15 @@ class Engine:
         self._see_to_pool()
         self._rest(longest)
 
-    def _mind_the_clock(self) -> None:
-        clock, before = time.time() - time.monotonic(), self._clock
+    def _mind_the_clock(self) -> float:
+        """Unix seconds; where the clock was set back, all that waits for a time is moved with it."""
+        now = time.time()
+        clock, before = now - time.monotonic(), self._clock
         if clock < before - SET_BACK:
             log.get().warning("the clock was set back", seconds=round(before - clock, 1))
             self.ledger.move_waits(before - clock)
         self._clock = clock
+        return now
 
     def _see_to_pool(self) -> None:
         if self.ledger.runs_with_due() or self._pool.busy or self._dispatcher.has_ends():

@@ -32,6 +32,7 @@ from artifactd.watching.scan import Listing, look
 from artifactd.watching.signature import Signature
 
 _NO_SIGNATURE = Signature(0, 0, 0, 0)
+_NOBODY = FileId(0, b"")
 _FACTS_KEPT = 10_000
 _TAG_LIMIT = 5000
 """Characters of a tag value; MLflow cuts silently at 8,000 (older servers at 5,000)."""
@@ -68,6 +69,27 @@ class _Facts:
     seen: Signature | None
     ended: bool
     row: int | None = None
+
+
+@dataclass(slots=True)
+class _At:
+    """A look at one folder while its rows are made.
+
+    Attributes:
+        folder: Its number in the ledger.
+        rel: Its path relative to the root.
+        facts: Of its run folder.
+        now: Unix seconds.
+        taken: Destinations of this look's own files.
+        ways: By artifact folder, which part of it is stored as a file.
+    """
+
+    folder: int
+    rel: bytes
+    facts: _Facts | None
+    now: float
+    taken: dict[int, bytes] = field(default_factory=dict)
+    ways: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -141,10 +163,10 @@ class Looker:
             facts, moved = self._run_facts(root_fd, run_folder, listing)
             if moved:
                 seen.look_deep.append(run_folder)
-        rules = self._layout.fingerprint if facts is None else f"{self._layout.fingerprint}:{facts.token}"
+        rules = f"{self._layout.fingerprint}:{self._settle:g}:{'' if facts is None else facts.token}"
         known_folder = self._ledger.folder(self._root, listing.rel, create=bool(listing.files or listing.others))
         if known_folder is None:
-            self._note_unreadable(listing, seen)
+            self._note_unreadable(listing, seen, now)
             return seen
         folder, old_rules = known_folder
         names = None if listing.whole else [*listing.files, *listing.others]
@@ -156,14 +178,14 @@ class Looker:
                 for name, signature in listing.files.items()
                 if (k := known.get(name)) is not None and k.state is State.STORED and k.signature == signature
             ]
-        self._ledger.want(folder, wanted)
+        self._ledger.want(folder, wanted, now)
         seen.moved += sum(_moves(known.get(row.name), row) for row in wanted)
         if listing.whole:
             here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})
             self._ledger.forget(folder, [n for n, k in known.items() if n not in here and k.state is not State.STORED])
             if rules != old_rules:
                 self._ledger.set_rules(folder, rules)
-        self._note_unreadable(listing, seen)
+        self._note_unreadable(listing, seen, now)
         seen.changed += len(wanted)
         return seen
 
@@ -195,39 +217,27 @@ class Looker:
         repace: bool,
     ) -> list[Wanted]:
         wanted: list[Wanted] = []
-        taken: dict[int, bytes] = {}
+        at = _At(folder, listing.rel, facts, now)
         for name, signature in listing.files.items():
             old = known.get(name)
             same = old is not None and old.signature == signature
             if same and same_rules and old is not None and old.kind != CLASH and not (repace and old.growth):
                 continue
-            past = Past() if old is None else old.past
-            row = self._row(folder, listing.rel, name, signature, facts, now, taken, past)
+            row = self._row(at, name, signature, old)
             unmoved = same and old is not None and old.dest == row.dest and row.state is State.DUE
             if unmoved and old is not None and old.state in (State.STORED, State.UPLOADING):
                 continue
-            if unmoved and old is not None and old.state is State.DUE and not old.growth:
+            if unmoved and old is not None and old.state is State.DUE and not old.growth and (same_rules or old.kind):
                 continue
             wanted.append(row)
         for name in listing.others:
-            if name not in known:
+            if name not in known or known[name].state is not State.IGNORED:
                 wanted.append(Wanted(name, State.IGNORED, _NO_SIGNATURE))
-            elif known[name].state is not State.IGNORED:
-                wanted.append(Wanted(name, State.IGNORED, known[name].signature))
         return wanted
 
-    def _row(
-        self,
-        folder: int,
-        rel: bytes,
-        name: bytes,
-        signature: Signature,
-        facts: _Facts | None,
-        now: float,
-        taken: dict[int, bytes],
-        past: Past,
-    ) -> Wanted:
-        """The row that a file shall have, whatever it was before."""
+    def _row(self, at: _At, name: bytes, signature: Signature, old: KnownFile | None) -> Wanted:
+        """The row that a file shall have; what was sent of it before only paces it."""
+        rel, facts, now = at.rel, at.facts, at.now
         placed = self._layout.place(join(rel, name))
         if isinstance(placed, Ignored) or facts is None:
             return Wanted(name, State.IGNORED, signature)
@@ -237,19 +247,14 @@ class Looker:
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
             error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
+        elif (clash := self._clash(at, FileId(at.folder, name), facts, run, placed.artifact_path, dest)) is not None:
+            error = (CLASH, *clash)
         else:
-            holder = taken.get(dest) or self._ledger.holder(dest, FileId(folder, name))
-            if holder is not None:
-                error = (
-                    CLASH,
-                    f"its artifact path {placed.artifact_path} is taken by {os.fsdecode(holder)}",
-                    "Rename one of the two, or change the route that brings both there",
-                )
-            else:
-                taken[dest] = join(join(self._path, rel), name)
+            at.taken[dest] = join(join(self._path, rel), name)
         if error is not None:
             return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
         live = self._layout.is_live(join(rel, name))
+        past = old.past if old is not None and old.dest == dest else Past()
         when = pace(signature, past, live=live, ended=facts.ended, settle=self._settle, now=now)
         growth = Growth.SNAPSHOT if when.snapshot else Growth.QUIET if live else Growth.NONE
         # A growing file is looked at now and then, since nothing says when it has grown enough for a snapshot.
@@ -258,7 +263,32 @@ class Looker:
             name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth
         )  # fmt: skip
 
-    def _note_unreadable(self, listing: Listing, seen: Seen) -> None:
+    def _clash(self, at: _At, file: FileId, facts: _Facts, run: int, path: str, dest: int) -> tuple[str, str] | None:
+        """What stands in the file's way in the store, and what to do; None for nothing."""
+        holder = at.taken.get(dest) or self._ledger.holder(dest, file)
+        if holder is not None:
+            return (
+                f"its artifact path {path} is taken by {os.fsdecode(holder)}",
+                "Rename one of the two, or change the route that brings both there",
+            )
+        folder = path.rpartition("/")[0]
+        if folder not in at.ways:
+            at.ways[folder] = self._file_in_the_way(facts, folder)
+        way = at.ways[folder]
+        if way is None and not self._ledger.holds_folder(run, path):
+            return None
+        what = f"{path} is a folder there" if way is None else f"{way} is a file there"
+        return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
+
+    def _file_in_the_way(self, facts: _Facts, folder: str) -> str | None:
+        """Which part of an artifact folder's path is stored as a file."""
+        while folder:
+            if self._ledger.holder(destination(self._where.target, facts.identity, folder), _NOBODY) is not None:
+                return folder
+            folder = folder.rpartition("/")[0]
+        return None
+
+    def _note_unreadable(self, listing: Listing, seen: Seen, now: float) -> None:
         """What may not be looked at is a failure that is shown, in the folder that holds it."""
         for name, reason in listing.unreadable.items():
             parent, entry = (listing.rel, name) if name else (os.path.split(listing.rel))
@@ -278,6 +308,7 @@ class Looker:
                         cure=cure,
                     )
                 ],
+                now,
             )
             seen.changed += 1
 

@@ -126,7 +126,8 @@ def _turn_until_done(
             continue
         if progress.pending == 0 and not engine.busy and not engine.ends_waiting:
             return
-        if (progress.stored, progress.skipped) != moved or engine.moving:
+        at_work = engine.moving or (engine.busy and not engine.ledger.blockages())  # what hangs is ended by the engine
+        if (progress.stored, progress.skipped) != moved or at_work:
             moved, moved_at = (progress.stored, progress.skipped), now
         # What still changes after this is not at rest: it is left, and said so.
         restless = now - scanned_at > 2 * settle + 1 and not engine.busy and engine.ledger.only_restless()

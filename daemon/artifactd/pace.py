@@ -83,9 +83,10 @@ def pace(sig: Signature, past: Past, *, live: bool, ended: bool, settle: float, 
     sends = sends_now(past, now, settle)
     if not live or ended:
         # The clock may have been set back since: then it was sent now.
-        wait = 0.0 if past.last is None else min(past.last, now) + spacing(sends, settle)
+        apart = spacing(sends, settle)
+        wait = 0.0 if past.last is None else min(past.last, now) + apart
         rest = rest_at(sig, settle, now)
-        held = wait > rest
+        held = apart and wait > rest
         return Pace(
             max(rest, wait),
             reason=f"it is rewritten often: sent {sends} times in a row, so the next is spaced out" if held else "",

@@ -79,7 +79,7 @@ def _show(answer: Answer) -> None:
     head = Text(tables.path(answer.path))
     head.append(": ").append(answer.state, style=f"bold {_STYLES[answer.state]}")
     console.print(head, soft_wrap=True)
-    run = answer.run or ""
+    run = tables.name(answer.run or "")
     if run:
         run += f" ({answer.run_id or _NO_ID})"
     stored = ""
@@ -95,9 +95,9 @@ def _show(answer: Answer) -> None:
                 ("tries", str(answer.attempts) if answer.attempts else ""),
                 ("what to do", answer.cure),
                 ("rule", answer.rule),
-                ("experiment", answer.experiment or ""),
+                ("experiment", tables.name(answer.experiment or "")),
                 ("run", run),
-                ("artifact path", answer.artifact_path or ""),
+                ("artifact path", tables.name(answer.artifact_path or "")),
                 ("stored", stored),
                 *(("note", note) for note in answer.notes),
             ]
@@ -111,7 +111,7 @@ def _show_folder(answer: Summary) -> None:
     head = f"{tables.path(answer.path)}: {'more than ' if answer.partial else ''}{tables.number(total, 'file')}"
     console.print(head, soft_wrap=True)
     counts = ", ".join(f"{answer.counts[s]:,} {s}" for s in (STORED, WAITING, FAILED, IGNORED) if s in answer.counts)
-    runs = [f"{experiment}/{run} ({run_id or _NO_ID})" for experiment, run, run_id in answer.runs[:5]]
+    runs = [f"{tables.name(f'{experiment}/{run}')} ({run_id or _NO_ID})" for experiment, run, run_id in answer.runs[:5]]
     runs += [f"… and {len(answer.runs) - 5:,} more: `artifactd status`"] if len(answer.runs) > 5 else []
     console.print(
         tables.details(

@@ -232,7 +232,8 @@ def _runs(now: Standing) -> Table:
     for run in shown:
         failed = Text(f"{run.failed:,}", style="red" if run.failed else "")
         table.add_row(
-            run.experiment, run.run, run.status or "not made yet", f"{run.stored:,}", tables.size(run.stored_bytes),
+            tables.name(run.experiment), tables.name(run.run), run.status or "not made yet", f"{run.stored:,}",
+            tables.size(run.stored_bytes),
             f"{run.pending:,}", failed, (run.run_id or "-")[:8],
         )  # fmt: skip
     if len(shown) < len(now.runs):

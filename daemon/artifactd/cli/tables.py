@@ -71,6 +71,11 @@ def path(of: bytes) -> str:
     return printable(of)
 
 
+def name(of: str) -> str:
+    """A run's, experiment's or artifact's name that is safe to print."""
+    return printable(of.encode("utf-8", "surrogateescape"))
+
+
 def short(of: bytes, base: bytes | None = None) -> str:
     """A path, relative to `base` (by default the current folder) when it lies below."""
     if base is None:

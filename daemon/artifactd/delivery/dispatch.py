@@ -93,6 +93,7 @@ class Dispatcher:
 
     def assign(self, now: float) -> list[Job]:
         """Choose jobs for the free workers and mark their files; submit them once that is durable."""
+        self._ledger.release_idle(now)
         blockage = self._ledger.blockages().get(self._name)
         under_way = self._pool.jobs()
         if blockage is not None and (now < blockage.next_try or under_way):
@@ -219,6 +220,7 @@ class Dispatcher:
     def take(self, job: Job, answer: Answer, now: float) -> None:
         """Write down what a worker said."""
         if isinstance(answer, Outcomes):
+            self._met = True
             run = self._ledger.run(job.run)
             for result in answer.results:
                 del self._open[id(job)][result.file.id]

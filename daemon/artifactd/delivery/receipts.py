@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from artifactd import log
-from artifactd.delivery.backoff import Backoff
+from artifactd.delivery.backoff import FILE_TRIES, Backoff
 from artifactd.delivery.messages import Job, NotAtRest, NotDelivered, Stored
 from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, DueFile, Growth, Ledger, Run
+from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
 from artifactd.ledger.looks import destination
 from artifactd.pace import sends_now
 from artifactd.paths import join
@@ -78,6 +78,8 @@ class Receipts:
         self._backoff = backoff
         self._sources = sources
         self._news = news
+        self._took_at = 0.0
+        self._failing: dict[FileId, float] = {}
         self._log = log.get()
 
     def stored(self, run: Run, result: Stored, now: float) -> None:
@@ -92,6 +94,7 @@ class Receipts:
             due_again=now + self._settle(run),
             dest=version_destination(run, file),
         )
+        self._failing.pop(file.id, None)
         path = join(run.root_path, file.rel)
         self._news(Delivered(path, result.size, sent is not None))
         if run.root in self._sources:
@@ -99,6 +102,7 @@ class Receipts:
         if sent is None:
             self._log.debug("unchanged", path=printable(path))
             return
+        self._took_at = now
         self._count_sent(run, file, sent, now)
         self._ledger.count("bytes_unique", sent if new else 0)
         artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
@@ -137,12 +141,16 @@ class Receipts:
             self._count_sent(run, file, result.sent, now)
         failure = result.failure
         if failure.scope is Scope.FILE:
-            failure = self._backoff.judge(failure, attempt)
+            since = self._failing.setdefault(file.id, now)
+            if attempt < FILE_TRIES or self._took_at > since:  # else nothing goes through: the store's trouble, not its
+                failure = self._backoff.judge(failure, attempt)
             next_try = now + self._backoff.delay(attempt)
         else:
             self.hold(run, failure, now)
             next_try = now
         self._ledger.not_delivered(file.id, failure, next_try, touched=result.touched)
+        if failure.scope is not Scope.FILE:
+            return  # said once, where the run or the target is held back
         speak = self._log.error if failure.kind is Kind.PERMANENT else self._log.warning
         speak(
             "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),

@@ -8,7 +8,7 @@ from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, State
 from artifactd.names import versioned
-from artifactd.pace import Past
+from artifactd.pace import LONGEST, Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
 
@@ -31,12 +31,21 @@ class Deliveries(Looks):
         self._con.execute("UPDATE runs SET next_try = next_try - ? WHERE next_try > 0", (seconds,))
         self._con.execute("UPDATE targets SET next_try = next_try - ?", (seconds,))
 
-    def cut_waits(self, now: float, longest: float) -> None:
-        """No rule makes a wait as long as that: the clock was set back while nothing ran. What waits so is due."""
-        latest = now + longest
-        self._con.execute("UPDATE files SET due_at = ? WHERE state = 0 AND due_at > ?", (now, latest))
-        self._con.execute("UPDATE runs SET next_try = ? WHERE next_try > ?", (now, latest))
-        self._con.execute("UPDATE targets SET next_try = ? WHERE next_try > ?", (now, latest))
+    def cut_waits(self, now: float, *, settle: float, retry: float) -> None:
+        """A wait that no rule makes: the clock was set back while nothing ran. What waits so is due.
+
+        Args:
+            now: Unix seconds.
+            settle: Longest wait for a file to come to rest, in seconds; one that is spaced out waits longer.
+            retry: Longest wait for a next try, in seconds.
+        """
+        self._con.execute(
+            "UPDATE files SET due_at = ? WHERE state = 0 AND due_at > ?"
+            " + CASE WHEN kind IS NOT NULL THEN ? WHEN error IS NOT NULL THEN ? ELSE ? END",
+            (now, now, retry, LONGEST, settle),
+        )
+        self._con.execute("UPDATE runs SET next_try = ? WHERE next_try > ?", (now, now + retry))
+        self._con.execute("UPDATE targets SET next_try = ? WHERE next_try > ?", (now, now + retry))
 
     def runs_with_due(self) -> list[tuple[int, float]]:
         """Runs of the active roots that have files due, each with its earliest time (unix seconds)."""

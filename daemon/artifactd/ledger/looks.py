@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from artifactd.ledger.base import Base
-from artifactd.ledger.rows import FileId, Growth, KnownFile, State, Wanted
+from artifactd.ledger.rows import Doubt, FileId, Growth, KnownFile, State, Wanted
 from artifactd.pace import Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
@@ -92,11 +93,12 @@ class Looks(Base):
             for r in rows
         }
 
-    def want(self, folder: int, wanted: Iterable[Wanted]) -> None:
+    def want(self, folder: int, wanted: Iterable[Wanted], now: float = math.inf) -> None:
         """Write down what a look found.
 
         A file under upload stays so: its delivery compares signatures when it reports, and then what was written
-        here is due. A receipt (digest) stays with the row as long as the destination does.
+        here is due. A receipt (digest) stays with the row as long as the destination does. What was
+        sent after `now` (unix seconds) was sent now: the clock was set back since.
         """
         for w in wanted:
             place = None if w.run is None else self._place(w.run, w.dir)
@@ -110,26 +112,32 @@ class Looks(Base):
                 " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
                 " inode = excluded.inode, due_at = excluded.due_at, attempts = 0, growth = excluded.growth,"
                 " digest = CASE WHEN dest IS excluded.dest THEN digest END,"
+                f" doubt = CASE WHEN dest IS excluded.dest THEN doubt ELSE {Doubt.ASK:d} END,"
                 " stored_size = CASE WHEN dest IS excluded.dest THEN stored_size END,"
                 " stored_at = CASE WHEN dest IS excluded.dest THEN stored_at END,"
+                " sent_at = min(sent_at, ?),"
                 " sends = CASE WHEN dest IS excluded.dest THEN sends ELSE 0 END,"
                 " sent_bytes = CASE WHEN dest IS excluded.dest THEN sent_bytes ELSE 0 END,"
                 " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
                 " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
                 (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)
-                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth),
+                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth, now),
             )
 
     def forget(self, folder: int, names: Iterable[bytes]) -> None:
-        """Files that are gone from disk: drop their rows, but keep the receipts of what is in the store."""
+        """Files that are gone from disk: drop their rows, but keep the receipts of what is in the store.
+
+        A receipt is of the content that was sent, not of one that was still due: what comes back is looked at, whatever
+        it looks like.
+        """
         for name in names:
             self._con.execute(
                 "DELETE FROM files WHERE folder = ? AND name = ? AND digest IS NULL AND state != ?",
                 (folder, name, State.UPLOADING),
             )
             self._con.execute(
-                "UPDATE files SET state = ?, kind = NULL, error = NULL, cure = NULL, due_at = NULL"
-                " WHERE folder = ? AND name = ? AND digest IS NOT NULL AND state IN (?, ?)",
+                "UPDATE files SET state = ?, ctime_ns = 0, inode = 0, kind = NULL, error = NULL, cure = NULL,"
+                " due_at = NULL WHERE folder = ? AND name = ? AND digest IS NOT NULL AND state IN (?, ?)",
                 (State.STORED, folder, name, State.DUE, State.FAILED),
             )
 
@@ -149,6 +157,16 @@ class Looks(Base):
             ).fetchone()
         )
         return None if row is None else join(join(bytes(row[0]), bytes(row[1])), bytes(row[2]))
+
+    def holds_folder(self, run: int, path: str) -> bool:
+        """Whether something is stored below this artifact path, as if it were a folder."""
+        return bool(
+            self._con.execute(
+                "SELECT EXISTS (SELECT 1 FROM places p JOIN files f ON f.run = p.run AND f.place = p.id"
+                " WHERE p.run = ? AND (p.dir = ? OR (p.dir > ? AND p.dir < ?)) AND f.digest IS NOT NULL)",
+                (run, path, f"{path}/", f"{path}0"),  # '0' is the character after '/'
+            ).fetchone()[0]
+        )
 
     def _place(self, run: int, folder: str) -> int:
         row = self._con.execute("SELECT id FROM places WHERE run = ? AND dir = ?", (run, folder)).fetchone()

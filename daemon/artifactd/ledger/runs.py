@@ -116,6 +116,20 @@ class Runs(Base):
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
         return {r[0]: Blockage(*r[1:]) for r in rows}
 
+    def release_idle(self, now: float) -> None:
+        """What is held back although nothing waits for it any more would be shown for ever: nobody tries it."""
+        idle = "NOT EXISTS (SELECT 1 FROM files f WHERE f.state = {} AND f.run = runs.id)"
+        self._con.execute(
+            "UPDATE runs SET kind = NULL, error = NULL, cure = NULL, attempts = 0, next_try = 0"
+            f" WHERE kind IS NOT NULL AND next_try < ? AND {idle.format(0)} AND {idle.format(1)}",
+            (now,),
+        )
+        self._con.execute(
+            "DELETE FROM targets WHERE next_try < ? AND NOT EXISTS (SELECT 1 FROM files WHERE state = 0)"
+            " AND NOT EXISTS (SELECT 1 FROM files WHERE state = 1)",
+            (now,),
+        )
+
     def keep_target(self, uri: str) -> None:
         """Only this target is of interest: what held another back is forgotten."""
         self._con.execute("DELETE FROM targets WHERE uri != ?", (uri,))

@@ -16,10 +16,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from artifactd.errors import DeliveryError, Scope
+from artifactd.errors import DeliveryError, Kind, Scope
 from artifactd.tracking import environment
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
+
+_patience: dict[tuple[str, str], int] = {}
+"""Seconds that a listing may take, by artifact URI and folder, where the usual was not enough."""
 
 _ROOM = 2
 """Times an artifact's size that must be free before it is brought here to be compared."""
@@ -91,7 +94,6 @@ class RunArtifacts:
             folder: Artifact path, "" for the run's root.
             names: The ones of interest, where it is not all: a local root is asked for these alone.
         """
-        environment.expect_bytes(0)
         if names is not None and self._root is not None:
             return self._sizes_on_disk(os.path.join(self._root, folder), names)
         return {name: size for name, size, is_dir in self._entries(folder) if not is_dir}
@@ -125,10 +127,16 @@ class RunArtifacts:
 
     def _entries(self, folder: str) -> list[tuple[str, int, bool]]:
         """Name, size in bytes and whether it is a folder, of all that stands directly in `folder`."""
+        key = (self._artifact_uri, folder)
+        patience = _patience.get(key, environment.REQUEST_TIMEOUT)
+        environment.expect_bytes(0, patience)
         try:
             listed = self._repo.list_artifacts(folder or None)
         except Exception as exc:
-            raise self._classed(exc) from exc
+            error = self._classed(exc)
+            if error.failure.kind is Kind.TRANSIENT:
+                _patience[key] = min(2 * patience, environment.LONGEST_LISTING)
+            raise error from exc
         # A store that lists its own folder, or a way out of it, is not followed there.
         names = ((i.path.rpartition("/")[2], i) for i in listed)
         return [(name, i.file_size or 0, bool(i.is_dir)) for name, i in names if name not in ("", ".", "..")]

@@ -108,6 +108,9 @@ def _classify(exc: BaseException, chain: list[BaseException], target: str, scope
         return fail(
             Kind.PAUSED, Scope.TARGET, f"{where} answers with a web page or a redirect, not as an MLflow server", _PLACE
         )
+    if any(type(e).__name__ == "RestException" and "error_code" not in getattr(e, "json", {}) for e in chain):
+        # A gateway's own JSON: MLflow takes it for an INTERNAL_ERROR of the server and drops the status.
+        return fail(Kind.PAUSED, Scope.TARGET, f"{where} answered, but not as an MLflow server: {text}", _CREDENTIALS)
     if "ENDPOINT_NOT_FOUND" in codes:
         return fail(Kind.PAUSED, Scope.TARGET, f"{where} answered 404 to a call of MLflow's API: {text}", _PLACE)
     if status is not None:

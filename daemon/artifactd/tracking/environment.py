@@ -14,6 +14,9 @@ from artifactd.errors import ArtifactdError
 REQUEST_TIMEOUT = 15
 """Seconds in which a request must connect, and between two bytes of an answer."""
 
+LONGEST_LISTING = 120
+"""Seconds that a listing may take at most, in silence: 100,000 files in a folder took a server 7 s."""
+
 SLOWEST = 64 * 1024
 """Bytes/s of the slowest line that uploads are not cut on."""
 
@@ -45,14 +48,15 @@ def prepare(tracking_uri: str) -> None:
     expect_bytes(0)
 
 
-def expect_bytes(size: int) -> None:
+def expect_bytes(size: int, patience: int = REQUEST_TIMEOUT) -> None:
     """Fit the request timeout to the next upload: a server may spool a big file for a while before it answers.
 
     Args:
         size: Bytes of the largest file in the next calls.
+        patience: Seconds for what does not depend on the size.
     """
     slack = min(size, IN_FLIGHT) // SLOWEST + size // SPOOL_RATE
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_TIMEOUT + slack)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(patience + slack)
 
 
 def require_engine(tracking_uri: str) -> None:
