@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,10 @@ LOGIN = b"<!DOCTYPE html><html><body><form action='/login'>Sign in</form></body>
 
 def _all(_method: str, _path: str) -> bool:
     return True
+
+
+def _none(_headers: Mapping[str, str]) -> bool:
+    return False
 
 
 def uploads(method: str, _path: str) -> bool:
@@ -52,6 +56,7 @@ class Fault:
         body: Of ``answer``.
         rate: Bytes per second of ``throttle``.
         times: So many requests, then none; 0 for all.
+        spares: Requests with such headers do not meet it.
     """
 
     kind: Literal["refuse", "black_hole", "hang", "cut", "throttle", "answer", "drop"]
@@ -61,6 +66,7 @@ class Fault:
     body: bytes = b""
     rate: float = 0.0
     times: int = 0
+    spares: Callable[[Mapping[str, str]], bool] = _none
 
 
 @dataclass
@@ -144,12 +150,14 @@ class Proxy:
         self._healed.set()
         self._server.end()
 
-    def meet(self, method: str, path: str) -> Fault | None:
+    def meet(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Fault | None:
         """Note a request; the fault that it meets."""
         with self.lock:
             self.counts.requests[method, path] += 1
             fault = self._fault
-            if fault is None or not fault.where(method, path) or (fault.times and self._met >= fault.times):
+            if fault is None or not fault.where(method, path) or fault.spares(headers or {}):
+                return None
+            if fault.times and self._met >= fault.times:
                 return None
             self._met += 1
             self.counts.wrong += 1
@@ -220,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _any(self) -> None:
         proxy = self.server.proxy
         path = urlsplit(self.path).path
-        fault = proxy.meet(self.command, path)
+        fault = proxy.meet(self.command, path, dict(self.headers.items()))
         kind = fault.kind if fault is not None else ""
         try:
             if fault is not None and kind in ("black_hole", "refuse"):

@@ -49,10 +49,11 @@ def main() -> int:
                 storm.run(plan(args.seed + more, 1 if more else args.each))
                 sys.stderr.write(f"{time.strftime('%H:%M:%S')} {storm.progress()}\n")
             verdict = storm.finish()
+            rows = storm.rows()
         finally:
             storm.close()
             end_server(server)
-    sys.stdout.write("\n".join(lines(storm.rows())) + "\n")
+    sys.stdout.write("\n".join(lines(rows)) + "\n")
     wrong = {k: verdict[k] for k in ("lost", "torn", "outside", "duplicate_runs") if verdict[k]}
     if wrong:
         sys.stdout.write(f"NOT KEPT: {wrong}\n")
