@@ -382,3 +382,10 @@ def test_a_folder_of_which_nothing_was_stored_is_in_nobodys_way(desk: Desk) -> N
     desk.look(b"e/r/y")
     desk.scan()
     assert desk.states()[b"y"] is State.DUE
+
+
+def test_what_a_crash_left_in_the_middle_of_its_removal_is_told_at_each_look_and_never_due(desk: Desk) -> None:
+    desk.write("e/r/.artifactd-removing.f")
+    for _ in range(2):
+        assert desk.looker.apply(desk.fd, look(desk.fd, b"e/r"), time.time()).aside == [b"e/r/.artifactd-removing.f"]
+    assert desk.states() == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.watching.inside import open_root
-from artifactd.watching.remove import remove_unchanged
+from artifactd.watching.remove import put_back, remove_unchanged
 from artifactd.watching.signature import Signature
 
 
@@ -92,3 +92,38 @@ def test_what_a_racing_writer_had_written_is_never_removed(root: int, tmp_path: 
         stop.set()
         writer.join()
     assert lost == []
+
+
+def test_a_file_that_gets_the_name_at_the_last_moment_stays(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    signature = Signature.of((tmp_path / "f").lstat())
+
+    def replace_it(step: str) -> None:
+        if step == "remove.before":
+            (tmp_path / "new").write_bytes(b"new")
+            (tmp_path / "new").rename(tmp_path / "f")
+
+    monkeypatch.setattr("artifactd.failpoint.reach", replace_it)
+    assert not remove_unchanged(root, b"f", signature, leases=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"f": b"new"}
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_what_a_crash_left_aside_gets_its_name_back_unless_a_newer_file_has_it(
+    newer: bool, root: int, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".artifactd-removing.f").write_bytes(b"aside")
+    if newer:
+        (tmp_path / "d" / "f").write_bytes(b"newer")
+    put_back(root, b"d/.artifactd-removing.f")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()} == {"f": b"newer" if newer else b"aside"}
+
+
+def test_a_name_of_255_bytes_is_removed_too(root: int, tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    path.write_bytes(b"x")
+    assert remove_unchanged(root, path.name.encode(), Signature.of(path.lstat()), leases=True)
+    assert list(tmp_path.iterdir()) == []

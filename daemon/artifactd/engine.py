@@ -77,6 +77,7 @@ class Engine:
             ) from exc
         self.ledger = Ledger(config.state_dir)
         self.ledger.recover()
+        failpoint.reach("recover.after")
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._events = events
         self._only = only

@@ -28,6 +28,7 @@ from artifactd.runfolder import (
     parse_settings,
 )
 from artifactd.watching.inside import NotRegular, open_file
+from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import Listing, look
 from artifactd.watching.signature import Signature
 
@@ -96,12 +97,13 @@ class _At:
 class Seen:
     """What a look changed: how many rows, and run folders whose every file must be looked at.
 
-    `delivered` are the files (relative path) that stand on disk exactly as they are stored, `moved` says how many that
-    were sent before go elsewhere now.
+    `moved` says how many files that were sent before go elsewhere now, `aside` are files (relative path) that a crash
+    left in the middle of their removal, `delivered` those that stand on disk exactly as they are stored.
     """
 
     changed: int = 0
     moved: int = 0
+    aside: list[bytes] = field(default_factory=list)
     delivered: list[tuple[bytes, Signature]] = field(default_factory=list)
     look_deep: list[bytes] = field(default_factory=list)
 
@@ -157,6 +159,9 @@ class Looker:
                 for rel in (listing.rel, *self._ledger.subfolders(self._root, listing.rel)):
                     self._forget_folder(rel)
             return seen
+        for name in [n for n in listing.files if n.startswith(ASIDE)]:
+            del listing.files[name]  # no file of the user's, and in no ledger: each look finds it anew
+            seen.aside.append(join(listing.rel, name))
         run_folder = self._layout.run_folder(listing.rel)
         facts = None
         if run_folder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
@@ -9,7 +10,7 @@ from artifactd import log
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.text import printable
-from artifactd.watching.remove import remove_unchanged
+from artifactd.watching.remove import put_back, remove_unchanged
 from artifactd.watching.signature import Signature
 
 _KEPT = frozenset({SETTINGS_NAME, *MARKERS})
@@ -26,15 +27,20 @@ class Removal:
     def __init__(self, path: bytes) -> None:
         self._path = path
         self._files: list[tuple[bytes, Signature]] = []
+        self._aside: list[bytes] = []
         self._refused = False
         self._log = log.get().bind(watch=printable(path))
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._files) + len(self._aside)
 
     def note(self, files: Iterable[tuple[bytes, Signature]]) -> None:
         """These (path relative to the root) are on disk as they are stored."""
         self._files += [(rel, sig) for rel, sig in files if os.path.basename(rel) not in _KEPT]
+
+    def note_aside(self, files: Iterable[bytes]) -> None:
+        """These (paths as they are found) were left in the middle of their removal by a crash."""
+        self._aside += files
 
     def carry_out(self, root_fd: int, *, leases: bool) -> None:
         """Remove what was noted and is still so; only once the receipts are durable.
@@ -43,6 +49,10 @@ class Removal:
             root_fd: From ``inside.open_root``.
             leases: Whether leases mean something on this filesystem.
         """
+        aside, self._aside = self._aside, []
+        for rel in aside:
+            with contextlib.suppress(OSError):  # the next scan finds it again
+                put_back(root_fd, rel)
         files, self._files = self._files, []
         for rel, signature in files:
             try:

@@ -368,6 +368,7 @@ class Watched:
         for rel in seen.look_deep:
             self._hints.folder(rel, deep=True)
         self._removal.note(seen.delivered)
+        self._removal.note_aside(seen.aside)
         return seen
 
 

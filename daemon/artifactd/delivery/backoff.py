@@ -37,20 +37,21 @@ class Backoff:
         state.attempt_number = attempt
         return float(wait_random_exponential(multiplier=self.initial, max=self.maximum)(state))
 
-    def judge(self, failure: Failure, attempt: int) -> Failure:
+    def judge(self, failure: Failure, attempt: int, *, alone: bool = True) -> Failure:
         """A transient failure of a file that stayed too long is permanent: time did not mend it.
 
-        Besides ``give_up_after`` there is a cap for errors that the server gives to one file while it takes others
-        (a path that is a folder there, say): they look transient and never are.
+        Besides ``give_up_after`` there is a cap for errors that the server gives to one file `alone`, while it takes
+        others: they look transient and never are.
         """
         if failure.kind is not Kind.TRANSIENT:
             return failure
         spent = sum(min(self.maximum, self.initial * 2.0**n) / 2 for n in range(attempt))
-        if attempt < FILE_TRIES and (self.give_up_after is None or spent < self.give_up_after):
+        capped = alone and attempt >= FILE_TRIES
+        if not capped and (self.give_up_after is None or spent < self.give_up_after):
             return failure
         return Failure(
             Kind.PERMANENT, failure.scope, f"{failure.error} (given up after {attempt} tries)",
-            "See the server's log; then `artifactd retry`",
+            "See the server's log, and the kernel's (dmesg); then `artifactd retry`",
         )  # fmt: skip
 
 

@@ -278,7 +278,7 @@ class Dispatcher:
         if isinstance(job, Deliver) and failure.scope is Scope.FILE:
             for file in left.values():
                 attempt = file.attempts + 1
-                judged = self._backoff.judge(failure, attempt)
+                judged = self._receipts.judge(file, failure, now)
                 self._ledger.not_delivered(file.id, judged, now + self._backoff.delay(attempt), touched=True)
             self._log.warning("delivery process died", run=run.name, files=len(left), error=failure.error)
             return

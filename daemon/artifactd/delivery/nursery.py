@@ -1,6 +1,6 @@
 """The nursery: a process that imports MLflow once and forks workers on demand.
 
-    MLFLOW_TRACKING_URI=… python -m artifactd.delivery.nursery FD
+    MLFLOW_TRACKING_URI=… python -m artifactd.delivery.nursery FD PID-OF-THE-SERVICE
 
 Each message on the socket FD carries one descriptor, the service's end of which is a worker's line; the answer is
 the worker's pidfd, by which the service can end exactly that process. When the service goes, however it goes, the
@@ -19,16 +19,21 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 
+from artifactd import __version__
 from artifactd.delivery import worker
 from artifactd.tracking import environment
 
 _PR_SET_PDEATHSIG = 1
+VERSION = __version__.encode().ljust(32)
+"""The nursery's first word: an upgrade under a running service must not mix two versions."""
 
 
 def main(argv: list[str]) -> None:
     """Serve until the service closes its end."""
     control = socket.socket(fileno=int(argv[0]))
     die_with_parent()
+    if os.getppid() != int(argv[1]):  # it was gone before the kernel knew: nobody would end us
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the service decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -38,7 +43,7 @@ def main(argv: list[str]) -> None:
     environment.prepare(os.environ["MLFLOW_TRACKING_URI"])
     environment.preload()
     gc.freeze()
-    control.sendall(b"R")
+    control.sendall(VERSION)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not message:
@@ -51,7 +56,8 @@ def main(argv: list[str]) -> None:
             die_with_parent()
             if os.getppid() != parent:
                 os._exit(0)
-            worker.serve(Connection(descriptors[0]))
+            with contextlib.suppress(MemoryError):  # the end of the line says that it died
+                worker.serve(Connection(descriptors[0]))
             os._exit(0)
         os.close(descriptors[0])
         pidfd = os.pidfd_open(pid)

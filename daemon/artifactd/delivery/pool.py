@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 import psutil
 
-from artifactd import failpoint
+from artifactd import __version__, failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
@@ -111,7 +111,7 @@ class Pool:
             return
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
-            [sys.executable, "-m", "artifactd.delivery.nursery", str(theirs.fileno())],
+            [sys.executable, "-m", "artifactd.delivery.nursery", str(theirs.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # stdout is for data; MLflow prints
             pass_fds=(theirs.fileno(), *self._keep),
@@ -119,6 +119,7 @@ class Pool:
             cwd="/",
         )
         theirs.close()
+        failpoint.reach("nursery.born")
         ours.setblocking(False)
         self._nursery = _Nursery(process, ours, time.monotonic())
 
@@ -197,7 +198,7 @@ class Pool:
         if self._nursery is None or self._nursery.ready:
             return
         try:
-            word = self._nursery.control.recv(1)
+            word = self._nursery.control.recv(32)
         except BlockingIOError:
             return
         if not word:
@@ -205,6 +206,12 @@ class Pool:
             self.stop()
             raise NurseryError(
                 f"the delivery process did not start (exit code {code})", "Its last words are above this line"
+            )
+        if word.decode().strip() != __version__:
+            self.stop()
+            raise NurseryError(
+                f"the installed artifactd is {word.decode().strip()} now, and this service is {__version__}",
+                "It ends, so that the service manager starts the new one; nothing is lost",
             )
         self._nursery.control.settimeout(10)
         self._nursery.ready = True

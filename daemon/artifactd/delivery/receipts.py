@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from artifactd import log
-from artifactd.delivery.backoff import FILE_TRIES, Backoff
+from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.messages import Job, NotAtRest, NotDelivered, Stored
 from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
@@ -141,9 +141,7 @@ class Receipts:
             self._count_sent(run, file, result.sent, now)
         failure = result.failure
         if failure.scope is Scope.FILE:
-            since = self._failing.setdefault(file.id, now)
-            if attempt < FILE_TRIES or self._took_at > since:  # else nothing goes through: the store's trouble, not its
-                failure = self._backoff.judge(failure, attempt)
+            failure = self.judge(file, failure, now)
             next_try = now + self._backoff.delay(attempt)
         else:
             self.hold(run, failure, now)
@@ -156,6 +154,14 @@ class Receipts:
             "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
             tries=attempt, next_step=failure.cure,
         )  # fmt: skip
+
+    def judge(self, file: DueFile, failure: Failure, now: float) -> Failure:
+        """The failure of a try, permanent where it is time to give the file up.
+
+        While nothing else goes through, its trouble is not its own, and it is not counted.
+        """
+        since = self._failing.setdefault(file.id, now)
+        return self._backoff.judge(failure, file.attempts + 1, alone=self._took_at > since)
 
     def hold(self, run: Run, failure: Failure, now: float) -> None:
         """Hold the target or the run back; said once when it starts, not at each probe."""

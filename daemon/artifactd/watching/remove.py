@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
+import hashlib
 import os
 import signal
+from dataclasses import replace
 
 from artifactd import failpoint
 from artifactd.watching.inside import NotRegular, open_file, open_folder
 from artifactd.watching.signature import Signature
+
+_NAME_MAX = 255
+
+ASIDE = b".artifactd-removing."
+"""What a file's name begins with between the decision that it goes and its going."""
 
 
 def remove_unchanged(root_fd: int, rel: bytes, signature: Signature, *, leases: bool) -> bool:
     """Remove a file that is unchanged and that nobody else has open.
 
     A write lease is held from the comparison to the removal: the kernel refuses it while anybody has the file open, and
-    makes whoever opens it meanwhile wait, which is seen before the removal; one who opens it in the microseconds
-    between that look and the removal writes into a file without a name, as with any removal. Where leases mean
-    nothing, or are not for us to take (another user's file), the comparison alone decides. Folders are never removed.
+    makes whoever opens it meanwhile wait, which is seen. A removal goes by name, and another file may get the name
+    after the comparison; so the file is given another name first, under which nobody looks for it, and compared once
+    more. Where leases mean nothing, or are not for us to take (another user's file), the comparisons alone decide.
+    Folders are never removed.
 
     Args:
         root_fd: From ``inside.open_root``.
@@ -45,8 +55,17 @@ def remove_unchanged(root_fd: int, rel: bytes, signature: Signature, *, leases: 
             there = Signature.of(os.stat(name, dir_fd=folder_fd, follow_symlinks=False))
             if not (Signature.of(os.fstat(fd)) == there == signature) or (leased and _wanted(fd)):
                 return False
+            aside = ASIDE + name
+            if len(aside) > _NAME_MAX:
+                aside = ASIDE + hashlib.sha256(name).hexdigest().encode()  # by which a crash would leave it
             failpoint.reach("remove.before")
-            os.unlink(name, dir_fd=folder_fd)
+            os.rename(name, aside, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            failpoint.reach("remove.aside")
+            found = Signature.of(os.stat(aside, dir_fd=folder_fd, follow_symlinks=False))
+            if replace(found, ctime_ns=signature.ctime_ns) != signature or (leased and _wanted(fd)):
+                _back(folder_fd, aside, name)
+                return False
+            os.unlink(aside, dir_fd=folder_fd)
             failpoint.reach("remove.after")
         finally:
             os.close(folder_fd)
@@ -55,6 +74,42 @@ def remove_unchanged(root_fd: int, rel: bytes, signature: Signature, *, leases: 
     finally:
         os.close(fd)  # gives the lease back
     return True
+
+
+def put_back(root_fd: int, rel: bytes) -> None:
+    """Give a file that a crash left aside its own name again; one that has the name by now is newer, and stays.
+
+    Args:
+        root_fd: From ``inside.open_root``.
+        rel: The file as it is found, its name beginning with ``ASIDE``.
+
+    Raises:
+        OSError: It may not be renamed.
+    """
+    folder, _, aside = rel.rpartition(b"/")
+    with contextlib.suppress(FileNotFoundError):
+        folder_fd = open_folder(root_fd, folder)
+        try:
+            _back(folder_fd, aside, aside.removeprefix(ASIDE))
+        finally:
+            os.close(folder_fd)
+
+
+def _back(folder_fd: int, aside: bytes, name: bytes) -> None:
+    try:
+        os.link(aside, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError as exc:
+        if exc.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+        # A filesystem without hard links.
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+            return
+        os.rename(aside, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        return
+    os.unlink(aside, dir_fd=folder_fd)
 
 
 def _lease(fd: int) -> bool | None:
