@@ -628,7 +628,7 @@ def test_twenty_gibibytes_of_holes_arrive_exactly(tmp_path: Path, record: Callab
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=(pytest.mark.big, BIG))])
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=(pytest.mark.big, BIG))])
 def test_a_run_of_very_many_files_is_stored_once_and_whole(
     count: int, tmp_path: Path, record: Callable[[Row], None]
 ) -> None:
