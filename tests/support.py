@@ -44,7 +44,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Program:
-    """artifactd as a user runs it: the real command, one config file, one state folder."""
+    """artifactd as a user runs it: the real command, one config file, one state folder.
+
+    Attributes:
+        wrapper: A command that changes what the service may do, and then becomes it.
+    """
+
+    wrapper: tuple[str, ...] = ()
 
     def __init__(self, base: Path, *, tracking_uri: str | None = None, watch: str = "", more: str = "") -> None:
         self.base = base
@@ -81,9 +87,10 @@ class Program:
         return data
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "artifactd", "run", "--config", str(self.config), "--log-format", "json"]
         with self.log.open("ab") as log:
             self._service = subprocess.Popen(
-                [sys.executable, "-m", "artifactd", "run", "--config", str(self.config), "--log-format", "json"],
+                [*self.wrapper, *command],
                 env=environment(**env), stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip

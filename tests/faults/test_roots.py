@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 from conftest import MlflowServer
 from faults.proxy import Fault, Proxy, creations, uploads
 from faults.table import Row
-from support import Oracle, Program, T, environment, wait_for
+from support import Oracle, Program, T, wait_for
 from test_watched import Post, write
 
 pytestmark = pytest.mark.timeout(200)  # so that a wait that fails can say how the service stands
@@ -33,27 +32,11 @@ NO_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 """Root without its capabilities: as any other user it may only do what a folder's mode says."""
 
 
-class Wrapped(Program):
-    """A service begun by a command that changes what it may do, and then becomes it."""
-
-    wrapper: tuple[str, ...] = ()
-
-    def start(self, **env: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "artifactd", "run", "--config", str(self.config), "--log-format", "json"]
-        with self.log.open("ab") as log:
-            self._service = subprocess.Popen(
-                [*self.wrapper, *command],
-                env=environment(**env), stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
-        return self._service
-
-
 class Site:
     """A service before a server with a proxy between them, and what its one run must hold in the end."""
 
     def __init__(self, base: Path, server: MlflowServer, proxy: Proxy, record: Callable[[Row], None]) -> None:
-        self.program = Wrapped(base, tracking_uri=proxy.uri, more='[retry]\ninitial = "0.2s"\nmaximum = "1s"\n')
+        self.program = Program(base, tracking_uri=proxy.uri, more='[retry]\ninitial = "0.2s"\nmaximum = "1s"\n')
         self.drop = self.program.drop
         self.proxy = proxy
         self.oracle = Oracle(server.uri)
