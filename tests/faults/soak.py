@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--rate", type=float, default=20.0, help="File operations per second.")
     parser.add_argument("--each", type=int, default=EACH, help="Times that every fault is done at least.")
+    parser.add_argument("--only", type=lambda names: names.split(","), help="These faults alone, with commas between.")
     args = parser.parse_args()
     sys.stdout.write(f"seed {args.seed}: `--seed {args.seed}` makes the same files and faults again\n")
     with tempfile.TemporaryDirectory(prefix="artifactd-soak-") as folder:
@@ -46,7 +47,8 @@ def main() -> int:
             for more in itertools.count():
                 if more and time.monotonic() > end:
                     break
-                storm.run(plan(args.seed + more, 1 if more else args.each))
+                faults = plan(args.seed + more, 1 if more else args.each)
+                storm.run(f for f in faults if args.only is None or f in args.only)
                 sys.stderr.write(f"{time.strftime('%H:%M:%S')} {storm.progress()}\n")
             verdict = storm.finish()
             rows = storm.rows()
