@@ -55,10 +55,10 @@ class Maker:
         self.ops = 0
         self.now: dict[bytes, bytes] = {}
         self.ever: dict[bytes, set[str]] = {}
-        self._actions: tuple[tuple[int, Callable[[], None]], ...] = (
+        self._actions: tuple[tuple[float, Callable[[], None]], ...] = (
             (30, self._create), (14, self._overwrite), (10, self._append), (8, self._same_size), (6, self._touch),
             (8, self._replace), (8, self._rename), (6, self._delete), (2, self._rename_folder), (2, self._link),
-            (3, self._new_run), (3, self._end_run),
+            (0.5, self._new_run), (0.5, self._end_run),
         )  # fmt: skip
 
     def step(self) -> None:

@@ -119,9 +119,10 @@ class Dispatcher:
                 if job is None:
                     continue
                 if isinstance(job, PrepareRun):
-                    preparing.add(row)
-                self._served += 1
-                self._turns[row] = self._served
+                    preparing.add(row)  # no turn: its files come before the next run is made
+                else:
+                    self._served += 1
+                    self._turns[row] = self._served
                 jobs.append(job)
                 served = True
             if not served:
