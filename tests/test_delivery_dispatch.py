@@ -141,3 +141,58 @@ def test_a_server_that_is_down_gets_one_small_probe_a_backoff(tmp_path: Path) ->
     assert office.ledger.blockages() == {}
     assert len(office.assign(now=20.0)) >= 1
     office.ledger.close()
+
+
+def test_a_runs_files_come_before_the_next_run_is_made(office: Office) -> None:
+    runs = [office.run(name) for name in ("a", "b", "c")]
+    for run in runs:
+        office.due(run, b"x")
+    told = []
+    for _ in range(6):
+        (job,) = office.assign()
+        told.append((type(job), job.run))
+        office.finish()
+        for file in office.ledger.claim(job.run, 10.0, 9, 10**9) if isinstance(job, Deliver) else ():
+            office.ledger.delivered(file, b"d" * 32, size=3, now=1, sent=True, due_again=2)
+    assert told == [(kind, run) for run in runs for kind in (PrepareRun, Deliver)]
+
+
+def test_nothing_is_sent_from_a_root_that_is_away(office: Office) -> None:
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    here: list[tuple[int, int] | None] = [None]
+    office.dispatcher._sources[office.root] = Source(1.0, True, lambda *_: None, lambda: here[0])  # type: ignore[index]
+    assert office.assign() == []
+    here[0] = (1, 2)
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    assert job.root.identity == (1, 2)
+
+
+def test_what_is_held_back_is_let_go_when_nothing_waits_for_it(office: Office) -> None:
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    (job,) = office.assign(now=10.0)
+    office.pool.taken.clear()
+    office.dispatcher.take(job, JobFailed(DOWN), 10.0)
+    office.ledger.release_idle(100.0)
+    assert office.ledger.blockages(), "a file waits for it"
+    office.ledger.forget(office.ledger.folder(office.root, str(run).encode(), create=True)[0], [b"x"])  # type: ignore[index]
+    office.ledger.release_idle(0.0)
+    assert office.ledger.blockages(), "its time has not come"
+    office.assign(now=100.0)
+    assert office.ledger.blockages() == {}
+
+
+def test_a_listing_that_takes_long_makes_the_next_batch_bigger(office: Office) -> None:
+    run = office.run("a", "r1")
+    sizes = []
+    for listing in (0.9, 0.9, 0.1, 0.1):
+        for n in range(2000):
+            office.due(run, b"%d" % n)
+        (job,) = office.assign()
+        assert isinstance(job, Deliver)
+        sizes.append(len(job.files))
+        office.pool.taken.clear()
+        office.dispatcher.take(job, Finished(listing), 10.0)
+    assert sizes == [256, 512, 1024, 512]
