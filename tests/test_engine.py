@@ -330,3 +330,14 @@ def test_nothing_is_removed_by_default(bench: Bench) -> None:
     bench.turn_until(lambda: "a" in bench.stored() and bench.engine.ledger.waiting()[0] == 0, "stored")
     bench.engine.turn(0.0)
     assert (bench.run / "a").exists()
+
+
+def test_what_killed_workers_leave_is_gone_with_the_next_start(bench: Bench) -> None:
+    (bench.run / "f").write_bytes(os.urandom(100))
+    bench.turn_until(lambda: bench.stored() and bench.at_rest(), "a worker has worked")
+    staging = bench.base / "state" / "staging"
+    assert list(staging.iterdir()) == [], "it tidies up after itself"
+    (staging / "artifactd-left").mkdir()
+    (staging / "artifactd-left" / "artifact").write_bytes(b"half of a download")
+    bench.restart()
+    assert not staging.exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -75,6 +76,8 @@ class Engine:
                 f"the state folder {config.state_dir} cannot be used: {exc.strerror}",
                 "Check that its disk is writable and has space, or give another --state-dir",
             ) from exc
+        self._staging = config.state_dir / "staging"
+        shutil.rmtree(self._staging, ignore_errors=True)  # what killed workers have left
         self.ledger = Ledger(config.state_dir)
         self.ledger.recover()
         failpoint.reach("recover.after")
@@ -98,7 +101,7 @@ class Engine:
         embedded = config.embedded_artifacts if config.embedded else None
         self.target = Target(config.tracking_uri, embedded)
         self.target_name = mask(config.tracking_uri)
-        self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,))
+        self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,), staging=self._staging)
         self.ledger.keep_target(self.target_name)
         settle = max((w.settle for w in config.watch), default=0.0)
         self.ledger.cut_waits(time.time(), settle=settle, retry=config.retry.maximum)

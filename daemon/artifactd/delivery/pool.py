@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import psutil
 
@@ -64,10 +65,13 @@ class Pool:
         size: Most workers at a time.
         tracking_uri: Given to the nursery, to prepare MLflow before its import.
         keep: Descriptors that live as long as any worker (the state lock).
+        staging: Folder for temporary files, made if need be; None for the system's. Its owner removes what killed
+            workers leave in it.
     """
 
-    def __init__(self, size: int, tracking_uri: str, keep: Sequence[int] = ()) -> None:
+    def __init__(self, size: int, tracking_uri: str, keep: Sequence[int] = (), staging: Path | None = None) -> None:
         self.size = size
+        self._staging = staging
         self._uri = tracking_uri
         self._keep = tuple(keep)
         self._nursery: _Nursery | None = None
@@ -109,13 +113,22 @@ class Pool:
         """Bear the nursery if it is not there; it is ready some seconds later."""
         if self._nursery is not None:
             return
+        temporary = {}
+        if self._staging is not None:
+            self._staging.mkdir(mode=0o700, exist_ok=True)
+            temporary["TMPDIR"] = str(self._staging)
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
             [sys.executable, "-m", "artifactd.delivery.nursery", str(theirs.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # stdout is for data; MLflow prints
             pass_fds=(theirs.fileno(), *self._keep),
-            env={**os.environ, **failpoint.for_children(), "MLFLOW_TRACKING_URI": self._uri},
+            env={
+                **os.environ,
+                **failpoint.for_children(),
+                **temporary,
+                "MLFLOW_TRACKING_URI": self._uri,
+            },
             cwd="/",
         )
         theirs.close()

@@ -74,16 +74,17 @@ class RunArtifacts:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
         """
         environment.expect_bytes(size)
-        with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
-            link = os.path.join(staging, leaf)
-            os.symlink(f"/proc/self/fd/{fd}", link)
-            with steady(link, size, unchanged) as source:
-                try:
+        source = None
+        try:
+            with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
+                link = os.path.join(staging, leaf)
+                os.symlink(f"/proc/self/fd/{fd}", link)
+                with steady(link, size, unchanged) as source:
                     self._repo.log_artifact(link, folder or None)
-                except Exception as exc:
-                    if source.changed:
-                        raise ChangedError(source.sent) from exc
-                    raise self._classed(exc) from exc
+        except Exception as exc:
+            if source is not None and source.changed:
+                raise ChangedError(source.sent) from exc
+            raise self._classed(exc) from exc
 
     def sizes(self, folder: str, names: Collection[str] | None = None) -> dict[str, int]:
         """Files that the store lists directly in `folder`, with their sizes in bytes.
