@@ -251,4 +251,4 @@ def test_a_pass_over_a_folder_that_is_not_there_does_not_end_well(program: Progr
     program.drop.rmdir()
     done = program.call("sync")
     assert done.returncode == 3
-    assert f"{program.drop} is not there" in done.stdout
+    assert f"Nothing of {program.drop} was looked at: the folder is not there" in done.stdout
