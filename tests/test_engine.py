@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,15 +252,20 @@ def test_a_lost_ledger_sends_nothing_that_the_run_holds(bench: Bench) -> None:
     assert len(list((bench.base / "state" / "artifacts").iterdir())) == 1, "one run"
 
 
-def test_what_was_sent_and_lost_its_receipt_is_not_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_sent_and_lost_its_receipt_is_not_sent_again(bench: Bench) -> None:
     (bench.run / "model.pkl").write_bytes(os.urandom(5000))
-    bench.turn_until(lambda: "model.pkl" in bench.stored(), "it is uploaded")
+    bench.turn_until(lambda: "model.pkl" in bench.stored() and bench.at_rest(), "it is stored")
     inode = bench.path("model.pkl").stat().st_ino
-    bench.engine.stop_delivery()  # as a crash, before the listing was asked for
-    assert bench.totals().bytes_sent == 0
+    bench.engine.close()
+    with sqlite3.connect(bench.base / "state" / "ledger.db") as ledger:  # as it is before the receipt is written
+        ledger.execute("UPDATE files SET state = 1, due_at = 1, digest = NULL, stored_size = NULL, stored_at = NULL")
+        ledger.execute("DELETE FROM counters")
+    ledger.close()
+    bench.engine = Engine(bench.config(), "test")
     bench.turn_until(bench.at_rest, "it is looked for in the store")
     assert bench.path("model.pkl").stat().st_ino == inode
     assert bench.totals().bytes_sent == 0
+    assert bench.engine.ledger.backlog() == (0, 0)
 
 
 @pytest.mark.parametrize("hours", [-24, 24])
@@ -291,15 +297,16 @@ def test_a_clock_set_back_between_two_lives_delays_nothing_by_as_much(
     bench.turn_until(lambda: bench.stored().get("f") == b"1", "it is stored")
 
 
-def test_files_that_a_new_layout_moves_are_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_a_new_layout_moves_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         (bench.run / f"f{n}").write_bytes(b"x")
     bench.turn_until(lambda: len(bench.stored()) == 3 and bench.at_rest(), "all is stored")
-    with structlog.testing.capture_logs() as lines:
-        bench.restart(layout='"{run}"', experiment='"other"')
-        bench.turn_until(lambda: bench.engine.scanned and bench.at_rest(), "all is stored anew")
-    (line,) = [entry for entry in lines if "new destination" in entry["event"]]
-    assert line["files"] == 3
+    bench.restart(layout='"{run}"', experiment='"other"')
+    log = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(bench.engine.watched[0], "_log", log)
+    bench.turn_until(lambda: bench.engine.scanned and bench.at_rest(), "all is stored anew")
+    (told,) = [call for call in log.calls if "new destination" in call.args[0]]
+    assert told.kwargs["files"] == 3
 
 
 @pytest.fixture
