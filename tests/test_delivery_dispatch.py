@@ -196,3 +196,17 @@ def test_a_listing_that_takes_long_makes_the_next_batch_bigger(office: Office) -
         office.pool.taken.clear()
         office.dispatcher.take(job, Finished(listing), 10.0)
     assert sizes == [256, 512, 1024, 512]
+
+
+def test_settings_that_change_while_a_run_is_prepared_are_told_afterwards(office: Office) -> None:
+    run = office.run("a")
+    office.due(run, b"x")
+    office.assign()
+    office.ledger.set_run_settings(run, {"team": "vision"}, {})
+    office.finish()
+    assert office.ledger.runs_to_update() == [run]
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    assert job.spec.tags == {"team": "vision"}
+    office.finish()
+    assert office.ledger.runs_to_update() == []

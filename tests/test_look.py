@@ -389,3 +389,14 @@ def test_what_a_crash_left_in_the_middle_of_its_removal_is_told_at_each_look_and
     for _ in range(2):
         assert desk.looker.apply(desk.fd, look(desk.fd, b"e/r"), time.time()).aside == [b"e/r/.artifactd-removing.f"]
     assert desk.states() == {}
+
+
+def test_a_look_at_one_name_under_other_rules_does_not_pass_for_one_at_the_whole_folder(desk: Desk) -> None:
+    desk.write("e/r/d/a")
+    desk.scan()
+    desk.rules(exclude=["**/d/"])
+    desk.looker.apply(desk.fd, look(desk.fd, b"e/r/d", [b"a"]), time.time())
+    assert desk.states(b"e/r/d") == {b"a": State.IGNORED}
+    desk.rules()
+    desk.scan()
+    assert desk.states(b"e/r/d") == {b"a": State.DUE}

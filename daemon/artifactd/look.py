@@ -190,6 +190,9 @@ class Looker:
             self._ledger.forget(folder, [n for n, k in known.items() if n not in here and k.state is not State.STORED])
             if rules != old_rules:
                 self._ledger.set_rules(folder, rules)
+        elif rules != old_rules and wanted:
+            # Some rows are by these rules and the others by those of before: the next whole look compares them all.
+            self._ledger.set_rules(folder, "")
         self._note_unreadable(listing, seen, now)
         seen.changed += len(wanted)
         return seen

@@ -155,6 +155,7 @@ class Dispatcher:
                     params=run.settings.get("params", {}),
                     named=bool(run.settings.get("name")),
                 ),
+                run.settings_text,
             )
         most = 1 if probing else self._most.get(run.id, _BATCH)
         source.look_again(self._ledger.peek(run.id, now, most), now)
@@ -238,7 +239,8 @@ class Dispatcher:
         match answer:
             case RunReady():
                 run = self._ledger.run(job.run)
-                self._ledger.set_run_id(job.run, answer.run_id, answer.status, run.settings_text, found=answer.found)
+                told = job.settings if isinstance(job, PrepareRun) else ""  # they may have changed since
+                self._ledger.set_run_id(job.run, answer.run_id, answer.status, told, found=answer.found)
                 if run.run_id != answer.run_id:
                     self._log.info(
                         "run ready", experiment=run.experiment, run=run.name, run_id=answer.run_id,

@@ -21,11 +21,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PrepareRun:
-    """Find or create a run."""
+    """Find or create a run; `settings` is the ledger's text of what the server is told."""
 
     target: Target
     run: int
     spec: RunSpec
+    settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)
