@@ -152,7 +152,7 @@ class Disk:
     def apply(self, call: Call) -> None:
         """Let a call happen; one that this model does not know of is an error."""
         name = os.path.relpath(call.path, self.folder)
-        if name == b"." or name.startswith(b"..") or _is_index(name) or call.name == "close":
+        if name == b"." or name.startswith((b"..", _TEMPORARY)) or _is_index(name) or call.name == "close":
             return
         match call.name:
             case "openat":
@@ -182,17 +182,22 @@ class Disk:
         return {n: bytes(f.sure) if rng is None else f.torn(rng, share) for n, f in files.items()}
 
 
+_TEMPORARY = b"staging"
+"""What workers put there is nothing to anybody after a start."""
+
+
 def real(folder: Path) -> Image:
-    """What stands in a folder, as the model sees it."""
+    """The files that stand in a folder, as the model sees it; temporary ones lie in a folder below."""
     here = folder.iterdir() if folder.exists() else ()
-    return {os.fsencode(p.name): p.read_bytes() for p in here if not _is_index(os.fsencode(p.name))}
+    return {os.fsencode(p.name): p.read_bytes() for p in here if p.is_file() and not _is_index(os.fsencode(p.name))}
 
 
 def write(image: Image, folder: Path) -> None:
     """Make the folder be this image."""
     folder.mkdir(mode=0o700, exist_ok=True)
     for old in folder.iterdir():
-        old.unlink()
+        if old.is_file():
+            old.unlink()
     for name, content in image.items():
         (folder / os.fsdecode(name)).write_bytes(content)
 
