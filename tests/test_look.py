@@ -400,3 +400,23 @@ def test_a_look_at_one_name_under_other_rules_does_not_pass_for_one_at_the_whole
     desk.rules()
     desk.scan()
     assert desk.states(b"e/r/d") == {b"a": State.DUE}
+
+
+def test_a_look_reads_no_table_from_end_to_end(desk: Desk) -> None:
+    """With a million files each statement of a look must be served by an index: one that is not makes it quadratic."""
+    for n in range(20):
+        desk.write(f"e/r/d{n % 3}/f{n}")
+    desk.scan()
+    desk.deliver()
+    said: list[str] = []
+    connection = desk.ledger._con
+    connection.set_trace_callback(said.append)
+    desk.write("e/r/d1/new")
+    desk.write("e/r/d1/f1", "changed")
+    desk.looker.apply(desk.fd, look(desk.fd, b"e/r/d1"), time.time())
+    desk.looker.apply(desk.fd, look(desk.fd, b"e/r/d1", [b"f1"]), time.time() + 1, repace=True)
+    connection.set_trace_callback(None)
+    assert len(said) > 10
+    for statement in set(said):
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
