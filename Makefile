@@ -9,9 +9,9 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Two workers, and tests that share a real server stay together on one of them; `make test WORKERS=0` for a debugger.
+# Each worker starts the servers that its tests need; `make test WORKERS=0` for a debugger.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help
 help: ## List the targets

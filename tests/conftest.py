@@ -26,13 +26,6 @@ START_SECONDS = 90
 """The server's own first start: imports and some sixty database migrations, on a busy machine."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a server stay on one xdist worker, so that one server serves them all."""
-    for item in items:
-        if item.get_closest_marker("live"):
-            item.add_marker(pytest.mark.xdist_group("live"))
-
-
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees what another left in the environment, or what the user of this machine set for MLflow."""

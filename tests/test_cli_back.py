@@ -13,7 +13,7 @@ from cli_support import RUN_ID, Book, call, own_environment
 from conftest import MlflowServer
 from support import free_port, tree
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("mlflow_server")]
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

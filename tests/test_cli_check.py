@@ -30,7 +30,6 @@ def config(base: Path, server: str, *watches: str, more: str = "") -> Path:
 
 
 @pytest.mark.live
-@pytest.mark.xdist_group("mlflow_server")
 def test_all_in_order(mlflow_server: MlflowServer, tmp_path: Path) -> None:
     (tmp_path / "drop").mkdir()
     done = call("check", "--config", config(tmp_path, mlflow_server.uri, "drop"))

@@ -48,7 +48,6 @@ def write(drop: Path, rel: str, content: str = "x") -> Path:
 
 
 @pytest.mark.live
-@pytest.mark.xdist_group("mlflow_server")
 def test_a_folder_is_delivered_and_a_part_of_it_too(drop: Path, mlflow_server: MlflowServer) -> None:
     for rel in ("sync/one/a", "sync/one/b", "sync/two/c"):
         write(drop, rel)

@@ -33,7 +33,6 @@ def test_a_server_is_told_without_its_password(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.live
-@pytest.mark.xdist_group("mlflow_server")
 def test_the_page_of_a_run_on_a_server(
     tmp_path: Path, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +67,6 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.xdist_group("mlflow_server")
 def test_the_embedded_store_is_shown_until_ctrl_c(tmp_path: Path, mlflow_server: MlflowServer) -> None:
     # A database that is there already saves the seconds of its sixty migrations.
     with closing(sqlite3.connect(mlflow_server.db)) as theirs, closing(sqlite3.connect(tmp_path / "mlflow.db")) as ours:

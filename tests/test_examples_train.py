@@ -28,9 +28,6 @@ FILES = {
     "train.log",
 }
 
-# One worker trains once for all of them.
-pytestmark = pytest.mark.xdist_group("examples_train")
-
 
 def run_training(folder: Path, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -16,7 +16,7 @@ from cli_support import own_environment
 from conftest import MlflowServer
 from support import free_port
 
-live = [pytest.mark.live, pytest.mark.xdist_group("mlflow_server")]
+live = pytest.mark.live
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from cli_support import Book, own_environment
 from conftest import MlflowServer
 from support import tree
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("mlflow_server")]
+pytestmark = pytest.mark.live
 
 NAMES = {
     b"plain.txt": b"plain",

@@ -16,7 +16,7 @@ from artifactd.wayback.verify import Verified, verify
 from cli_support import Book, own_environment
 from conftest import MlflowServer
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("mlflow_server")]
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

@@ -18,11 +18,10 @@ _HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All here are fault tests; those of one file stay on one xdist worker."""
+    """All here are fault tests."""
     for item in items:
         if item.path.parent == _HERE:
             item.add_marker(pytest.mark.faults)
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
