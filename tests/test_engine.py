@@ -14,7 +14,7 @@ import structlog
 from artifactd import look, pace
 from artifactd.config import Config, load_config
 from artifactd.engine import Engine
-from artifactd.ledger import Report, Totals
+from artifactd.ledger import Report, State, Totals
 from support import wait_for
 
 
@@ -307,6 +307,19 @@ def test_files_that_a_new_layout_moves_are_told(bench: Bench, monkeypatch: pytes
     bench.turn_until(lambda: bench.engine.scanned and bench.at_rest(), "all is stored anew")
     (told,) = [call for call in log.calls if "new destination" in call.args[0]]
     assert told.kwargs["files"] == 3
+
+
+def test_what_failed_below_a_folder_that_is_now_excluded_is_forgotten(bench: Bench) -> None:
+    deep = bench.run / "junk" / "deep"
+    deep.mkdir(parents=True)
+    os.mkfifo(deep / "pipe")
+    (bench.run / "artifactd.toml").write_text("no toml")
+    (deep / "f").write_bytes(b"x")
+    before = {State.FAILED: 2, State.IGNORED: 1}
+    bench.turn_until(lambda: bench.engine.scanned and bench.totals().states == before, "all is known")
+    bench.restart(exclude='["junk/"]')
+    bench.turn_until(lambda: bench.engine.scanned, "it is scanned")
+    assert bench.totals().states == {State.FAILED: 1}
 
 
 @pytest.fixture

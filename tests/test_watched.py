@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from artifactd import watched as room
 from artifactd.config import WatchConfig, layout_of
-from artifactd.ledger import Ledger, Report, WatchView
+from artifactd.ledger import Ledger, Report, State, WatchView
 from artifactd.look import Looker, Place
 from artifactd.watched import Watched
 from artifactd.watching import events
@@ -57,6 +58,12 @@ class Post:
 
     def rows(self) -> int:
         return self.ledger.waiting()[0]
+
+    def states(self) -> dict[State, int]:
+        report = Report(self.base)
+        states = report.totals().states
+        report.close()
+        return states
 
 
 @pytest.fixture
@@ -142,6 +149,20 @@ def test_looking_can_be_confined_to_a_folder(base: Path) -> None:
     write(post.drop / "e" / "r2", "b")
     post.turn_until("scan")
     assert post.rows() == 1
+    post.watched.close()
+
+
+def test_a_scan_forgets_what_failed_or_was_ignored_in_a_folder_that_is_gone(base: Path) -> None:
+    post = Post(base, mode="scan", scan_interval="1s", route=[{"match": "*.png", "artifact_path": "plots"}])
+    write(post.drop / "e" / "r" / "a", "x.png")
+    write(post.drop / "e" / "r" / "b" / "deep", "x.png")
+    os.mkfifo(post.drop / "e" / "r" / "b" / "pipe")
+    post.turn_until("scan")
+    assert post.states() == {State.DUE: 1, State.FAILED: 1, State.IGNORED: 1}, "both pictures have one place"
+    shutil.rmtree(post.drop / "e" / "r" / "b")
+    post.watched._rounds.scan_soon()
+    post.turn_until("scan")
+    assert post.states() == {State.DUE: 1}
     post.watched.close()
 
 

@@ -201,6 +201,11 @@ class Looker:
         """Whether everything below this folder is excluded, so that a scan need not go there."""
         return self._layout.excluded_folder(rel) is not None
 
+    def skips_way_to(self, rel: bytes) -> bool:
+        """Whether a scan does not come to this folder, since it or one above it is excluded."""
+        parts = rel.split(b"/")
+        return any(self.skip(b"/".join(parts[:n])) for n in range(1, len(parts) + 1))
+
     def forget_name(self, rel: bytes, name: bytes) -> None:
         """A name that a look at single names did not find."""
         known = self._ledger.folder(self._root, rel, create=False)

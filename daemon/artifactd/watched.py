@@ -348,8 +348,14 @@ class Watched:
     def _walk(self, rel: bytes) -> Walk:
         """Walk over an open root of its own, which closes with the walk."""
         with self._root() as fd:
-            if fd is not None:
-                yield from walk(fd, rel, skip=self._looker.skip)
+            if fd is None:
+                return
+            yield from walk(fd, rel, skip=self._looker.skip)
+            # No walk comes by a folder that is gone or excluded, so those that the ledger knows are looked at by name.
+            for known in self._ledger.subfolders(self.ident, rel):
+                listing = Listing(known, gone=True) if self._looker.skips_way_to(known) else look(fd, known, ())
+                if listing.gone:
+                    yield listing
 
     def _say_moved(self) -> None:
         if self._moved:
