@@ -18,7 +18,8 @@ from artifactd.config import WatchConfig, layout_of
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.explain import Watch
 from artifactd.ledger import Blockage, Ledger, Report, StateLock
-from artifactd.look import Looker, Place
+from artifactd.look import Looker
+from artifactd.runs import Place
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.runs import RunSpec, prepare_run
 from artifactd.tracking.server import connect

@@ -204,9 +204,62 @@ def test_settings_that_change_while_a_run_is_prepared_are_told_afterwards(office
     office.assign()
     office.ledger.set_run_settings(run, {"team": "vision"}, {})
     office.finish()
-    assert office.ledger.runs_to_update() == [run]
+    assert office.ledger.runs_to_update(URI) == [run]
     (job,) = office.assign()
     assert isinstance(job, PrepareRun)
     assert job.spec.tags == {"team": "vision"}
     office.finish()
-    assert office.ledger.runs_to_update() == []
+    assert office.ledger.runs_to_update(URI) == []
+
+
+def test_changed_settings_are_told_though_nothing_is_due(office: Office) -> None:
+    run = office.run("a", "r1")
+    assert office.assign() == []
+    office.ledger.set_run_settings(run, {"team": "vision"}, {})
+    assert office.dispatcher.waiting_runs()
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    office.finish()
+    assert not office.dispatcher.waiting_runs()
+    assert office.assign() == []
+
+
+def test_settings_that_are_refused_are_not_told_again_before_they_change_or_a_file_is_due(office: Office) -> None:
+    run = office.run("a", "r1")
+    office.ledger.set_run_settings(run, {"team": "vision"}, {})
+    refused = Failure(Kind.PERMANENT, Scope.RUN, "run r1 is deleted", "Restore it")
+    (job,) = office.assign()
+    office.pool.taken.clear()
+    office.dispatcher.take(job, JobFailed(refused), 10.0)
+    assert office.assign() == []
+    assert not office.dispatcher.waiting_runs()
+    office.due(run, b"x")
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    office.pool.taken.clear()
+    office.dispatcher.take(job, JobFailed(refused), 10.0)
+    assert office.assign() == []
+    office.ledger.set_run_settings(run, {"team": "audio"}, {})
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+
+
+def test_settings_that_cannot_be_told_are_tried_less_and_less_often(office: Office) -> None:
+    run = office.run("a", "r1")
+    office.ledger.set_run_settings(run, {"team": "vision"}, {})
+    now, tries = 10.0, []
+    while now < 400:
+        for job in office.assign(now):
+            tries.append(now)
+            office.pool.taken.clear()
+            office.dispatcher.take(job, JobFailed(DOWN), now)
+        now += 0.5
+    assert 5 < len(tries) < 60, "one a second would be 390"
+
+
+def test_settings_of_runs_elsewhere_are_not_told_here(office: Office) -> None:
+    other = office.ledger.run_for(office.root, b"b", "http://other", "b", "e", "b")
+    office.ledger.set_run_id(other, "r2", "RUNNING", "")
+    office.ledger.set_run_settings(other, {"team": "vision"}, {})
+    assert office.assign() == []
+    assert not office.dispatcher.waiting_runs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -120,7 +121,7 @@ def test_the_end_of_a_run_delivers_its_growing_files_at_once(bench: Bench, monke
     (bench.run / ".done").touch()
     # Sixty seconds of quiet would be waited for without the marker.
     bench.turn_until(lambda: bench.stored().get("train.log") == b"a" * 1000 + b"b" * 10, "the whole")
-    bench.turn_until(lambda: not bench.engine.ends_waiting and bench.engine.ledger.waiting()[0] == 0, "the run ends")
+    bench.turn_until(lambda: not bench.engine.waiting_runs and bench.engine.ledger.waiting()[0] == 0, "the run ends")
 
 
 def test_a_file_that_is_rewritten_over_and_over_is_spaced_out_and_its_last_state_delivered(
@@ -309,6 +310,30 @@ def test_files_that_a_new_layout_moves_are_told(bench: Bench, monkeypatch: pytes
     assert told.kwargs["files"] == 3
 
 
+def test_settings_that_change_or_go_are_told_though_no_file_is_due(bench: Bench) -> None:
+    settings = bench.run / "artifactd.toml"
+    (bench.run / "f").write_bytes(b"1")
+    bench.restart(exclude='["artifactd.toml"]', scan_interval='"1s"')
+
+    def name() -> str:
+        with contextlib.closing(sqlite3.connect(bench.base / "state" / "mlflow.db")) as store:
+            return str(store.execute("SELECT name FROM runs").fetchone()[0])
+
+    def settled() -> bool:
+        return not bench.engine.waiting_runs and bench.at_rest()
+
+    bench.turn_until(lambda: bench.stored() == {"f": b"1"} and settled(), "it is stored")
+    assert name() == "r"
+    settings.write_text('name = "n1"')
+    bench.turn_until(lambda: name() == "n1" and settled(), "the name is told")
+    bench.engine.close()
+    settings.write_text('name = "n2"')
+    bench.engine = Engine(bench.config(exclude='["artifactd.toml"]', scan_interval='"1s"'), "test")
+    bench.turn_until(lambda: name() == "n2" and settled(), "so is what changed while nothing ran")
+    settings.unlink()
+    bench.turn_until(lambda: name() == "r" and settled(), "and that it is gone")
+
+
 def test_what_failed_below_a_folder_that_is_now_excluded_is_forgotten(bench: Bench) -> None:
     deep = bench.run / "junk" / "deep"
     deep.mkdir(parents=True)
@@ -336,7 +361,7 @@ def test_what_is_stored_is_removed_and_only_that(removing: Bench) -> None:
         (bench.run / name).write_bytes(b"" if name.endswith(".toml") else name.encode())
     with (bench.run / "busy").open("rb"):
         bench.turn_until(lambda: not (bench.run / "a").exists() and not (bench.run / "deep/b").exists(), "removed")
-        bench.turn_until(lambda: not bench.engine.ends_waiting and bench.engine.ledger.waiting()[0] == 0, "all over")
+        bench.turn_until(lambda: not bench.engine.waiting_runs and bench.engine.ledger.waiting()[0] == 0, "all over")
         left = {str(f.relative_to(bench.run)) for f in bench.run.rglob("*")}
         assert left == {"deep", "busy", "half.tmp", "artifactd.toml", ".done"}
     stored = bench.stored()

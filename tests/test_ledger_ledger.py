@@ -212,9 +212,9 @@ def test_settings_are_told_once_and_again_when_they_change(drop: Tree) -> None:
     ledger = drop.ledger
     ledger.set_run_settings(drop.run, {"a": "1"}, {"params": {}})
     ledger.set_run_id(drop.run, "r1", "RUNNING", ledger.run(drop.run).settings_text)
-    assert ledger.runs_to_update() == []
+    assert ledger.runs_to_update("http://m") == []
     ledger.set_run_settings(drop.run, {"a": "2"}, {"params": {}})
-    assert ledger.runs_to_update() == [drop.run]
+    assert ledger.runs_to_update("http://m") == [drop.run]
 
 
 def test_only_restless_files_are_told_from_waiting_ones(drop: Tree) -> None:
@@ -276,7 +276,7 @@ def test_no_turn_of_the_loop_reads_all_files(drop: Tree) -> None:
     drop.ledger.backlog()
     drop.ledger.only_restless()
     drop.ledger.runs_to_end(MARKERS)
-    drop.ledger.runs_to_update()
+    drop.ledger.runs_to_update("http://m")
     drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     drop.ledger.fail_run_files(drop.run, GONE_RUN)
     drop.ledger.holder(1, file.id)

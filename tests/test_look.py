@@ -12,7 +12,8 @@ import pytest
 from artifactd.layout import Layout, Route
 from artifactd.ledger import DueFile, Ledger, Run, State
 from artifactd.ledger.looks import CLASH
-from artifactd.look import NOTE_TAG, Looker, Place
+from artifactd.look import Looker
+from artifactd.runs import NOTE_TAG, Place
 from artifactd.watching.inside import open_root
 from artifactd.watching.scan import Listing, look, walk
 
@@ -420,3 +421,19 @@ def test_a_look_reads_no_table_from_end_to_end(desk: Desk) -> None:
     for statement in set(said):
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
         assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
+
+
+def test_settings_of_a_run_that_exists_are_taken_from_a_file_at_rest(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.scan()
+    (run,) = desk.runs()
+    desk.ledger.set_run_id(run.id, "r1", "RUNNING", run.settings_text)
+    path = desk.write("e/r/artifactd.toml", "[params]\nlr = 0.0")
+    written = path.stat().st_ctime
+    desk.scan(written + 1)
+    assert desk.ledger.runs_to_update("http://m") == [], (
+        "MLflow never lets a param change, and this one is half written"
+    )
+    desk.scan(written + SETTLE + 0.01)
+    assert desk.ledger.runs_to_update("http://m") == [run.id]
+    assert desk.ledger.run(run.id).settings["params"] == {"lr": "0.0"}

@@ -32,5 +32,5 @@ REFUSED = Blockage(Kind.PAUSED, "401", "", 1, 9.0)
 def test_the_exit_code_says_what_is_left_and_why(
     failed: int, left: int, blockage: Blockage | None, away: int, code: int
 ) -> None:
-    result = Result(Progress(), [FILE] * failed, [FILE] * left, blockage, {b"/gone": "away"} if away else {})
+    result = Result(Progress(), [FILE] * failed, [FILE] * left, [], blockage, {b"/gone": "away"} if away else {})
     assert result.exit_code == code

@@ -13,7 +13,8 @@ import pytest
 from artifactd import watched as room
 from artifactd.config import WatchConfig, layout_of
 from artifactd.ledger import Ledger, Report, State, WatchView
-from artifactd.look import Looker, Place
+from artifactd.look import Looker
+from artifactd.runs import Place
 from artifactd.watched import Watched
 from artifactd.watching import events
 from artifactd.watching.mounts import Mount

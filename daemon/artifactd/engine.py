@@ -22,8 +22,9 @@ from artifactd.delivery.messages import Target
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Delivered, Source
 from artifactd.errors import ArtifactdError
-from artifactd.ledger import Ledger, StateLock
-from artifactd.look import Looker, Place
+from artifactd.ledger import Ledger, Run, StateLock
+from artifactd.look import Looker
+from artifactd.runs import Place
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
 from artifactd.watched import Watched
@@ -180,7 +181,7 @@ class Engine:
         return now
 
     def _see_to_pool(self) -> None:
-        if self.ledger.runs_with_due() or self._pool.busy or self._dispatcher.has_ends():
+        if self.ledger.runs_with_due() or self._pool.busy or self._dispatcher.waiting_runs():
             self._idle_since = time.monotonic()
             self._pool.warm()
         elif self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
@@ -219,9 +220,9 @@ class Engine:
         return self._pool.busy
 
     @property
-    def ends_waiting(self) -> bool:
-        """Whether a run has all its files and waits for its final status."""
-        return self._dispatcher.has_ends()
+    def waiting_runs(self) -> list[Run]:
+        """Runs of which the server is to be told changed settings, or their end since they have all their files."""
+        return self._dispatcher.waiting_runs()
 
     @property
     def moving(self) -> bool:

@@ -219,6 +219,11 @@ class Layout:
             return run
         return Destination(*run, *self._within_run(inner))
 
+    def run(self, folder: bytes) -> Destination | Ignored:
+        """Say which run a run folder (relative to the watched folder) is; the artifact path is that of its top."""
+        run = self._run(folder)
+        return run if isinstance(run, Ignored) else Destination(*run, "", "artifact", f"layout {self._template}")
+
     def run_folder(self, rel: bytes) -> bytes | None:
         """Find the run folder that a path lies in.
 

@@ -6,70 +6,25 @@ reason for a look, and none is known here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import Any
 
 from artifactd.errors import Kind
-from artifactd.layout import Destination, Ignored, Layout
+from artifactd.layout import Ignored, Layout
 from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
 from artifactd.ledger.looks import CLASH, destination
-from artifactd.names import encode_text
 from artifactd.pace import Past, pace
 from artifactd.paths import join
-from artifactd.runfolder import (
-    MARKERS,
-    MAX_SETTINGS_BYTES,
-    SETTINGS_NAME,
-    RunSettings,
-    RunSettingsError,
-    adopted_run_id,
-    parse_settings,
-)
-from artifactd.watching.inside import NotRegular, open_file
+from artifactd.runfolder import MARKERS, SETTINGS_NAME
+from artifactd.runs import Facts, Place, RunFolders
 from artifactd.watching.remove import ASIDE
-from artifactd.watching.scan import Listing, look
+from artifactd.watching.scan import Listing
 from artifactd.watching.signature import Signature
 
 _NO_SIGNATURE = Signature(0, 0, 0, 0)
 _NOBODY = FileId(0, b"")
-_FACTS_KEPT = 10_000
-_TAG_LIMIT = 5000
-"""Characters of a tag value; MLflow cuts silently at 8,000 (older servers at 5,000)."""
 LIVE_LOOK = 15.0
 """Most seconds between two looks at a growing file that waits for its next snapshot or its end."""
-
-NOTE_TAG = "mlflow.note.content"
-"""The tag that MLflow's UI shows as a run's description."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a watch's runs live and who they belong to.
-
-    Attributes:
-        target: Tracking URI without secrets.
-        host: This host's name, for keys and tags.
-        fleet: The same folder on several hosts is one run.
-    """
-
-    target: str
-    host: str
-    fleet: bool
-
-
-@dataclass(slots=True)
-class _Facts:
-    """What is known of a run folder; `row` once something of it is due."""
-
-    identity: str
-    token: str
-    settings: RunSettings
-    error: str | None
-    seen: Signature | None
-    ended: bool
-    row: int | None = None
 
 
 @dataclass(slots=True)
@@ -87,7 +42,7 @@ class _At:
 
     folder: int
     rel: bytes
-    facts: _Facts | None
+    facts: Facts | None
     now: float
     taken: dict[int, bytes] = field(default_factory=dict)
     ways: dict[str, str | None] = field(default_factory=dict)
@@ -139,7 +94,7 @@ class Looker:
         self._settle = settle
         self._where = place
         self._removes = removes
-        self._facts: dict[bytes, _Facts] = {}
+        self._runs = RunFolders(ledger, root, path, layout, settle, place)
 
     def apply(self, root_fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
         """Bring the ledger in line with a listing.
@@ -165,7 +120,8 @@ class Looker:
         run_folder = self._layout.run_folder(listing.rel)
         facts = None
         if run_folder is not None:
-            facts, moved = self._run_facts(root_fd, run_folder, listing)
+            facts, moved = self._runs.facts(root_fd, run_folder, listing, now)
+            self._runs.tell(run_folder, facts, now)
             if moved:
                 seen.look_deep.append(run_folder)
         rules = f"{self._layout.fingerprint}:{self._settle:g}:{'' if facts is None else facts.token}"
@@ -206,24 +162,28 @@ class Looker:
         parts = rel.split(b"/")
         return any(self.skip(b"/".join(parts[:n])) for n in range(1, len(parts) + 1))
 
-    def forget_name(self, rel: bytes, name: bytes) -> None:
-        """A name that a look at single names did not find."""
+    def forget_name(self, rel: bytes, name: bytes) -> bool:
+        """A name that a look at single names did not find; whether all below `rel` is to be looked at for that."""
         known = self._ledger.folder(self._root, rel, create=False)
         if known is not None:
             self._ledger.forget(known[0], [name])
+        if name != SETTINGS_NAME and name not in MARKERS:
+            return False
+        self._runs.forget(rel)  # what the folder said of itself
+        return True
 
     def _forget_folder(self, rel: bytes) -> None:
         known = self._ledger.folder(self._root, rel, create=False)
         if known is not None:
             files = self._ledger.known_files(known[0])
             self._ledger.forget(known[0], [n for n, k in files.items() if k.state is not State.STORED])
-        self._facts.pop(rel, None)
+        self._runs.forget(rel)
 
     def _wanted(
         self,
         folder: int,
         listing: Listing,
-        facts: _Facts | None,
+        facts: Facts | None,
         known: dict[bytes, KnownFile],
         same_rules: bool,
         now: float,
@@ -256,7 +216,7 @@ class Looker:
             return Wanted(name, State.IGNORED, signature)
         directory, _, leaf = placed.artifact_path.rpartition("/")
         dest = destination(self._where.target, facts.identity, placed.artifact_path)
-        run = self._run_row(placed, facts)
+        run = self._runs.row(placed, facts, now)
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
             error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
@@ -276,7 +236,7 @@ class Looker:
             name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth
         )  # fmt: skip
 
-    def _clash(self, at: _At, file: FileId, facts: _Facts, run: int, path: str, dest: int) -> tuple[str, str] | None:
+    def _clash(self, at: _At, file: FileId, facts: Facts, run: int, path: str, dest: int) -> tuple[str, str] | None:
         """What stands in the file's way in the store, and what to do; None for nothing."""
         holder = at.taken.get(dest) or self._ledger.holder(dest, file)
         if holder is not None:
@@ -293,7 +253,7 @@ class Looker:
         what = f"{path} is a folder there" if way is None else f"{way} is a file there"
         return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
 
-    def _file_in_the_way(self, facts: _Facts, folder: str) -> str | None:
+    def _file_in_the_way(self, facts: Facts, folder: str) -> str | None:
         """Which part of an artifact folder's path is stored as a file."""
         while folder:
             if self._ledger.holder(destination(self._where.target, facts.identity, folder), _NOBODY) is not None:
@@ -324,78 +284,6 @@ class Looker:
                 now,
             )
             seen.changed += 1
-
-    # -- runs ----------------------------------------------------------------------------------------------------
-
-    def _run_facts(self, root_fd: int, run_folder: bytes, listing: Listing) -> tuple[_Facts, bool]:
-        """What the run folder says of itself, and whether that moved all its files since the last look."""
-        old = self._facts.get(run_folder)
-        if old is not None:
-            if listing.rel != run_folder:
-                return old, False
-            ended = not listing.files.keys().isdisjoint(MARKERS)
-            # A look at some names says nothing of those that it does not mention.
-            same_end = ended == old.ended or (not listing.whole and not ended)
-            unnamed = not listing.whole and SETTINGS_NAME not in listing.files
-            if same_end and (unnamed or listing.files.get(SETTINGS_NAME) == old.seen):
-                return old, False
-        facts = self._read_facts(root_fd, run_folder)
-        if len(self._facts) >= _FACTS_KEPT:
-            self._facts.clear()
-        self._facts[run_folder] = facts
-        return facts, old is not None and old.token != facts.token
-
-    def _read_facts(self, root_fd: int, run_folder: bytes) -> _Facts:
-        settings, error, seen = RunSettings(), None, None
-        try:
-            fd = open_file(root_fd, join(run_folder, SETTINGS_NAME))
-        except (FileNotFoundError, NotRegular):
-            pass
-        except OSError as exc:
-            error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
-        else:
-            try:
-                seen = Signature.of(os.fstat(fd))
-                settings = parse_settings(os.read(fd, MAX_SETTINGS_BYTES + 1))
-            except RunSettingsError as exc:
-                error = f"the run folder's artifactd.toml is wrong: {exc}"
-            except OSError as exc:
-                error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
-            finally:
-                os.close(fd)
-        adopted = settings.run_id or adopted_run_id(os.path.basename(run_folder))
-        identity = f"run:{adopted}" if adopted else self._key(run_folder)
-        ended = bool(look(root_fd, run_folder, MARKERS.keys()).files)
-        told = f"{self._where.target}\0{identity}\0{error}\0{ended}"
-        token = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
-        return _Facts(identity, token, settings, error, seen, ended)
-
-    def _key(self, run_folder: bytes) -> str:
-        """The run's key: the same for the same folder of one host (or fleet), and plain enough for a search filter."""
-        owner = "fleet" if self._where.fleet else self._where.host
-        return hashlib.sha256(owner.encode() + b"\0" + join(self._path, run_folder)).hexdigest()[:40]
-
-    def _run_row(self, placed: Destination, facts: _Facts) -> int:
-        if facts.row is None:
-            settings = facts.settings
-            path = encode_text(join(self._path, placed.folder), limit=_TAG_LIMIT)
-            tags = {
-                "artifactd.host": self._where.host,
-                "artifactd.path": path,
-                "mlflow.source.name": "artifactd",
-            }
-            tags |= {f"artifactd.{name}": value for name, value in placed.names}
-            tags |= dict(settings.tags)
-            if settings.description is not None:
-                tags[NOTE_TAG] = settings.description
-            told: dict[str, Any] = {"params": dict(settings.params)}
-            name = settings.name or placed.run
-            told["name"] = settings.name
-            facts.row = self._ledger.run_for(
-                self._root, placed.folder, self._where.target, facts.identity, placed.experiment, name
-            )
-            self._ledger.set_run_settings(facts.row, tags, told)
-        return facts.row
 
 
 def _moves(old: KnownFile | None, row: Wanted) -> bool:

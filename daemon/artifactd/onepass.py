@@ -12,6 +12,7 @@ from artifactd.delivery.receipts import Delivered
 from artifactd.engine import Engine
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileView, Report, State
+from artifactd.paths import join
 
 PATIENCE = 20.0
 """Seconds without a file delivered after which a pass without a deadline ends."""
@@ -37,6 +38,7 @@ class Result:
         progress: The final counts.
         failed: Files that failed and need a person.
         left: Files that are still due, with what they wait for.
+        runs: Run folders whose changed settings or end the server was not told.
         blockage: Why the target took nothing more, if it did not.
         away: Watched folders that could not be looked at, each with the reason.
         seconds: How long it took.
@@ -45,6 +47,7 @@ class Result:
     progress: Progress
     failed: list[FileView] = field(default_factory=list)
     left: list[FileView] = field(default_factory=list)
+    runs: list[bytes] = field(default_factory=list)
     blockage: Blockage | None = None
     away: dict[bytes, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -52,10 +55,10 @@ class Result:
     @property
     def exit_code(self) -> int:
         """The contract: 0 all stored, 75 all that is left waits for a server that can't be reached, 3 otherwise."""
-        if not self.failed and not self.left and not self.away:
+        if not self.failed and not self.left and not self.runs and not self.away:
             return 0
         unreachable = self.blockage is not None and self.blockage.kind == Kind.TRANSIENT
-        return 75 if unreachable and self.left and not self.failed and not self.away else 3
+        return 75 if unreachable and (self.left or self.runs) and not self.failed and not self.away else 3
 
 
 def run_pass(
@@ -94,6 +97,7 @@ def run_pass(
         _turn_until_done(engine, progress, begun, deadline, show)
         engine.drain(time.monotonic() + (1.0 if deadline is not None else 5.0))
         blockage = next(iter(engine.ledger.blockages().values()), None)
+        runs = [join(run.root_path, run.folder) for run in engine.waiting_runs]
         away = {w.path: w.away for w in engine.watched if w.away}
     finally:
         engine.close()
@@ -103,7 +107,7 @@ def run_pass(
     left = report.files(below=below, states=(State.DUE, State.UPLOADING))
     report.close()
     show(progress)
-    return Result(progress, failed, left, blockage, away, time.monotonic() - begun)
+    return Result(progress, failed, left, runs, blockage, away, time.monotonic() - begun)
 
 
 def _turn_until_done(
@@ -124,7 +128,7 @@ def _turn_until_done(
             if all(w.away for w in engine.watched if not w.scanned) and now - begun > 1.0:
                 return
             continue
-        if progress.pending == 0 and not engine.busy and not engine.ends_waiting:
+        if progress.pending == 0 and not engine.busy and not engine.waiting_runs:
             return
         at_work = engine.moving or (engine.busy and not engine.ledger.blockages())  # what hangs is ended by the engine
         if (progress.stored, progress.skipped) != moved or at_work:

@@ -285,7 +285,8 @@ class Watched:
         if not listing.gone and b"" not in listing.unreadable:
             found = listing.files.keys() | listing.others.keys() | listing.unreadable.keys()
             for name in (names or frozenset()) - found:
-                self._looker.forget_name(rel, name)
+                if self._looker.forget_name(rel, name):
+                    self._hints.folder(rel, deep=True)
         return changed
 
     def look_again(self, files: Iterable[tuple[bytes, bytes]], now: float) -> None:

@@ -276,7 +276,7 @@ class Story(RuleBasedStateMachine):
 
     def _is_busy(self) -> bool:
         assert self.engine is not None
-        return self.engine.busy > 0 or self.engine.ends_waiting or self.engine.watched[0].scanning
+        return self.engine.busy > 0 or bool(self.engine.waiting_runs) or self.engine.watched[0].scanning
 
     def _rel(self, path: str) -> str:
         return f"{self.experiment}/{path}"

@@ -90,6 +90,9 @@ def _print(result: Result, config: Config) -> None:
     console.print(", ".join(parts) + f", in {tables.span(result.seconds)}", soft_wrap=True)
     for path, reason in result.away.items():
         console.print(f"Nothing of {tables.path(path)} was looked at: {reason}", soft_wrap=True)
+    for path in result.runs:
+        why = "" if result.blockage is None else f": {result.blockage.error}"
+        console.print(f"The run of {tables.path(path)} was not told its settings or its end{why}", soft_wrap=True)
     if result.failed:
         console.print(Text("\nFailed", style="bold red"))
         _print_groups(
@@ -128,6 +131,7 @@ def _data(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "failed": [{"path": tables.path(f.path), "error": f.error or "", "cure": f.cure or ""} for f in result.failed],
         "left": [_left(file) for file in result.left],
+        "runs": [tables.path(path) for path in result.runs],
         "away": [tables.path(path) for path in result.away],
     }
 

@@ -86,6 +86,7 @@ class Dispatcher:
         self._turns: dict[int, int] = {}
         self._most: dict[int, int] = {}
         self._served = 0
+        self._refused: dict[int, str] = {}
         self._met = False
         self._log = log.get()
 
@@ -93,7 +94,8 @@ class Dispatcher:
 
     def assign(self, now: float) -> list[Job]:
         """Choose jobs for the free workers and mark their files; submit them once that is durable."""
-        self._ledger.release_idle(now)
+        news = self._news()
+        self._ledger.release_idle(now, news)
         blockage = self._ledger.blockages().get(self._name)
         under_way = self._pool.jobs()
         if blockage is not None and (now < blockage.next_try or under_way):
@@ -105,17 +107,16 @@ class Dispatcher:
         jobs: list[Job] = list(self._ends(now, under_way, min(free, 1)))
         ending = {j.run for j in jobs}
         due = sorted(
-            (r for r, at in self._ledger.runs_with_due() if at <= now),
+            {r for r, at in self._ledger.runs_with_due() if at <= now} | news,
             key=lambda run: self._turns.get(run, 0),
         )
-        told = set(self._ledger.runs_to_update())
         preparing = {j.run for j in under_way if isinstance(j, PrepareRun)}
         while free > len(jobs) and due:
             served = False
             for row in due:
                 if free <= len(jobs):
                     break
-                job = None if row in preparing else self._job_for(self._ledger.run(row), now, told, blockage, under_way)
+                job = None if row in preparing else self._job_for(self._ledger.run(row), now, blockage, under_way)
                 if job is None:
                     continue
                 if isinstance(job, PrepareRun):
@@ -131,16 +132,24 @@ class Dispatcher:
             jobs += [j for j in self._ends(now, under_way, free - len(jobs) + 1) if j.run not in ending]
         return jobs[: max(free, 0)]
 
-    def _job_for(
-        self, run: Run, now: float, told: set[int], blockage: Blockage | None, under_way: list[Job]
-    ) -> Job | None:
+    def _news(self) -> set[int]:
+        """Runs whose settings changed since the server was told, unless it refused them as they are."""
+        changed = [self._ledger.run(run) for run in self._ledger.runs_to_update(self._name)]
+        return {r.id for r in changed if self._refused.get(r.id) != r.settings_text and self._source(r) is not None}
+
+    def _job_for(self, run: Run, now: float, blockage: Blockage | None, under_way: list[Job]) -> Job | None:
         source = self._source(run)
         if source is None or run.next_try > now:
             return None
         probing = blockage is not None or run.kind is not None
         if probing and any(j.run == run.id for j in under_way):
             return None
-        if run.run_id is None or run.id in told:
+        most = 1 if probing else self._most.get(run.id, _BATCH)
+        source.look_again(self._ledger.peek(run.id, now, most), now)
+        run = self._ledger.run(run.id)  # which that look may have told new settings
+        if run.run_id is None and not self._ledger.peek(run.id, now, 1):
+            return None  # no run is made for files that are gone
+        if run.run_id is None or run.applied != run.settings_text:
             adopted = run.identity.partition("run:")[2] or None
             return PrepareRun(
                 self._target,
@@ -157,8 +166,6 @@ class Dispatcher:
                 ),
                 run.settings_text,
             )
-        most = 1 if probing else self._most.get(run.id, _BATCH)
-        source.look_again(self._ledger.peek(run.id, now, most), now)
         files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
         if source.versions:
             # A growing file's snapshots are one artifact all the same.
@@ -207,9 +214,10 @@ class Dispatcher:
         # A due run that is held back, or being prepared, is looked at again with the next tick.
         return soonest if soonest > now else None
 
-    def has_ends(self) -> bool:
-        """Whether a run waits to be told its final status."""
-        return bool(self._ledger.runs_to_end(dict(MARKERS)))
+    def waiting_runs(self) -> list[Run]:
+        """Runs of which the server is to be told changed settings or the end."""
+        told = {run.id: run for run, _ in self._ledger.runs_to_end(dict(MARKERS))}
+        return list((told | {run: self._ledger.run(run) for run in self._news()}).values())
 
     def submit(self, jobs: list[Job]) -> None:
         """Give the jobs to the workers."""
@@ -288,6 +296,8 @@ class Dispatcher:
         for file_id in left:
             self._ledger.put_back(file_id)
         if failure.kind is Kind.PERMANENT:
+            if isinstance(job, PrepareRun):
+                self._refused[run.id] = job.settings
             failed = self._ledger.fail_run_files(run.id, failure)
             if isinstance(job, EndRun):
                 self._ledger.set_run_status(run.id, "UNKNOWN")

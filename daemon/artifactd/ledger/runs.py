@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from artifactd.errors import Failure
@@ -27,6 +27,15 @@ class Runs(Base):
             (root, folder, target, identity, experiment, name),
         ).fetchone()
         return int(row[0])
+
+    def knows_run(self, root: int, folder: bytes, target: str, identity: str) -> bool:
+        """Whether there is a row of this run, and it exists on the server."""
+        (known,) = self._con.execute(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE root = ? AND folder = ? AND target = ? AND identity = ?"
+            " AND run_id IS NOT NULL)",
+            (root, folder, target, identity),
+        ).fetchone()
+        return bool(known)
 
     def set_run_settings(self, run: int, tags: dict[str, str], settings: dict[str, Any]) -> None:
         """What the layout's names and artifactd.toml say of the run; a change is told to the server once."""
@@ -106,9 +115,11 @@ class Runs(Base):
                 ends[run.id] = (run, status)
         return list(ends.values())
 
-    def runs_to_update(self) -> list[int]:
-        """Runs whose tags or settings changed since the server was told."""
-        rows = self._con.execute("SELECT id FROM runs WHERE run_id IS NOT NULL AND applied != tags || settings")
+    def runs_to_update(self, target: str) -> list[int]:
+        """Runs of this target whose tags or settings changed since the server was told."""
+        rows = self._con.execute(
+            "SELECT id FROM runs WHERE run_id IS NOT NULL AND applied != tags || settings AND target = ?", (target,)
+        )
         return [int(i) for (i,) in rows]
 
     def blockages(self) -> dict[str, Blockage]:
@@ -116,14 +127,22 @@ class Runs(Base):
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
         return {r[0]: Blockage(*r[1:]) for r in rows}
 
-    def release_idle(self, now: float) -> None:
-        """What is held back although nothing waits for it any more would be shown for ever: nobody tries it."""
+    def release_idle(self, now: float, news: Collection[int] = ()) -> None:
+        """What is held back although nothing waits for it any more would be shown for ever: nobody tries it.
+
+        Args:
+            now: Unix seconds.
+            news: Runs that wait for the server without having files due.
+        """
         idle = "NOT EXISTS (SELECT 1 FROM files f WHERE f.state = {} AND f.run = runs.id)"
         self._con.execute(
             "UPDATE runs SET kind = NULL, error = NULL, cure = NULL, attempts = 0, next_try = 0"
-            f" WHERE kind IS NOT NULL AND next_try < ? AND {idle.format(0)} AND {idle.format(1)}",
-            (now,),
+            f" WHERE kind IS NOT NULL AND next_try < ? AND {idle.format(0)} AND {idle.format(1)}"
+            " AND id NOT IN (SELECT value FROM json_each(?))",
+            (now, json.dumps(list(news))),
         )
+        if news:
+            return
         self._con.execute(
             "DELETE FROM targets WHERE next_try < ? AND NOT EXISTS (SELECT 1 FROM files WHERE state = 0)"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE state = 1)",

@@ -1,0 +1,182 @@
+"""The run folders of one watch: what each says of itself, and the row of its run in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+from artifactd.layout import Destination, Layout
+from artifactd.ledger import Ledger
+from artifactd.names import encode_text
+from artifactd.paths import join
+from artifactd.runfolder import (
+    MARKERS,
+    MAX_SETTINGS_BYTES,
+    SETTINGS_NAME,
+    RunSettings,
+    RunSettingsError,
+    adopted_run_id,
+    parse_settings,
+)
+from artifactd.watching.inside import NotRegular, open_file
+from artifactd.watching.scan import Listing, look
+from artifactd.watching.signature import Signature, rest_at
+
+NOTE_TAG = "mlflow.note.content"
+"""The tag that MLflow's UI shows as a run's description."""
+
+_FACTS_KEPT = 10_000
+_TAG_LIMIT = 5000
+"""Characters of a tag value; MLflow cuts silently at 8,000 (older servers at 5,000)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a watch's runs live and who they belong to.
+
+    Attributes:
+        target: Tracking URI without secrets.
+        host: This host's name, for keys and tags.
+        fleet: The same folder on several hosts is one run.
+    """
+
+    target: str
+    host: str
+    fleet: bool
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of a run folder.
+
+    Attributes:
+        identity: The run's: its key, or the id of the run that is adopted.
+        token: Differs when files of the folder may have to go elsewhere, or at another time.
+        settings: From its artifactd.toml.
+        error: Why that cannot be used.
+        seen: The file as it was read; None where there is none.
+        ended: A marker says that the run is over.
+        rest_at: When that file will be at rest, unix seconds; 0 where there is none.
+        row: The run's number in the ledger, once something of it is due.
+        told: The ledger has these settings.
+    """
+
+    identity: str
+    token: str
+    settings: RunSettings
+    error: str | None
+    seen: Signature | None
+    ended: bool
+    rest_at: float
+    row: int | None = None
+    told: bool = False
+
+
+class RunFolders:
+    """Args as ``Looker`` takes them."""
+
+    def __init__(self, ledger: Ledger, root: int, path: bytes, layout: Layout, settle: float, place: Place) -> None:
+        self._ledger = ledger
+        self._root = root
+        self._path = path
+        self._layout = layout
+        self._settle = settle
+        self._where = place
+        self._facts: dict[bytes, Facts] = {}
+
+    def forget(self, rel: bytes) -> None:
+        """What was read of this folder, if it is a run folder, is to be read anew."""
+        self._facts.pop(rel, None)
+
+    def facts(self, root_fd: int, run_folder: bytes, listing: Listing, now: float) -> tuple[Facts, bool]:
+        """What a run folder says of itself, and whether that moved all its files since the last look.
+
+        Args:
+            root_fd: The watched root.
+            run_folder: Relative to it.
+            listing: Of the run folder, or of one below it.
+            now: Unix seconds.
+        """
+        old = self._facts.get(run_folder)
+        if old is not None:
+            if listing.rel != run_folder:
+                return old, False
+            ended = not listing.files.keys().isdisjoint(MARKERS)
+            # A look at some names says nothing of those that it does not mention.
+            same_end = ended == old.ended or (not listing.whole and not ended)
+            unnamed = not listing.whole and SETTINGS_NAME not in listing.files
+            if same_end and (unnamed or listing.files.get(SETTINGS_NAME) == old.seen):
+                return old, False
+        facts = self._read(root_fd, run_folder, now)
+        if len(self._facts) >= _FACTS_KEPT:
+            self._facts.clear()
+        self._facts[run_folder] = facts
+        return facts, old is not None and old.token != facts.token
+
+    def _read(self, root_fd: int, run_folder: bytes, now: float) -> Facts:
+        settings, error, seen = RunSettings(), None, None
+        try:
+            fd = open_file(root_fd, join(run_folder, SETTINGS_NAME))
+        except (FileNotFoundError, NotRegular):
+            pass
+        except OSError as exc:
+            error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
+        else:
+            try:
+                seen = Signature.of(os.fstat(fd))
+                settings = parse_settings(os.read(fd, MAX_SETTINGS_BYTES + 1))
+            except RunSettingsError as exc:
+                error = f"the run folder's artifactd.toml is wrong: {exc}"
+            except OSError as exc:
+                error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
+            finally:
+                os.close(fd)
+        adopted = settings.run_id or adopted_run_id(os.path.basename(run_folder))
+        identity = f"run:{adopted}" if adopted else self._key(run_folder)
+        ended = bool(look(root_fd, run_folder, MARKERS.keys()).files)
+        told = f"{self._where.target}\0{identity}\0{error}\0{ended}"
+        token = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        quiet = 0.0 if seen is None else rest_at(seen, self._settle, now)
+        return Facts(identity, token, settings, error, seen, ended, quiet)
+
+    def _key(self, run_folder: bytes) -> str:
+        """The run's key: the same for the same folder of one host (or fleet), and plain enough for a search filter."""
+        owner = "fleet" if self._where.fleet else self._where.host
+        return hashlib.sha256(owner.encode() + b"\0" + join(self._path, run_folder)).hexdigest()[:40]
+
+    def row(self, placed: Destination, facts: Facts, now: float) -> int:
+        """The run's number in the ledger, made when it is new. `now` (unix seconds) says whether its settings are told.
+
+        Those of a run that exists are only taken from a file at rest: MLflow never lets a param change.
+        """
+        if facts.row is None:
+            facts.row = self._ledger.run_for(
+                self._root, placed.folder, self._where.target, facts.identity, placed.experiment,
+                facts.settings.name or placed.run,
+            )  # fmt: skip
+        at_rest = now >= facts.rest_at
+        if not facts.told and (at_rest or self._ledger.run(facts.row).run_id is None):
+            tags = {
+                "artifactd.host": self._where.host,
+                "artifactd.path": encode_text(join(self._path, placed.folder), limit=_TAG_LIMIT),
+                "mlflow.source.name": "artifactd",
+            }
+            tags |= {f"artifactd.{name}": value for name, value in placed.names}
+            tags |= dict(facts.settings.tags)
+            if facts.settings.description is not None:
+                tags[NOTE_TAG] = facts.settings.description
+            told = {"params": dict(facts.settings.params), "name": facts.settings.name}
+            self._ledger.set_run_settings(facts.row, tags, told)
+            facts.told = at_rest
+        return facts.row
+
+    def tell(self, run_folder: bytes, facts: Facts, now: float) -> None:
+        """Take over what changed in the settings of a run that exists, though none of its files is due."""
+        if facts.told or facts.error is not None or now < facts.rest_at:
+            return
+        placed = self._layout.run(run_folder)
+        if isinstance(placed, Destination) and self._ledger.knows_run(
+            self._root, run_folder, self._where.target, facts.identity
+        ):
+            self.row(placed, facts, now)
