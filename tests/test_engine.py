@@ -298,6 +298,21 @@ def test_a_clock_set_back_between_two_lives_delays_nothing_by_as_much(
     bench.turn_until(lambda: bench.stored().get("f") == b"1", "it is stored")
 
 
+def test_a_growing_file_whose_clock_was_set_back_is_over_when_it_has_been_quiet(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "LIVE_LOOK", 0.2)
+    monkeypatch.setattr(pace, "LIVE_QUIET", 0.5)
+    bench.restart(live='["**/*.log"]')
+    log = bench.run / "train.log"
+    log.write_bytes(b"1" * 900)
+    bench.turn_until(lambda: bench.stored().get("train.log") == log.read_bytes() and bench.at_rest(), "a snapshot")
+    log.write_bytes(b"2" * 1000)  # too little for another
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() - 86_400)
+    bench.turn_until(lambda: bench.stored().get("train.log") == log.read_bytes(), "the whole is stored")
+
+
 def test_files_that_a_new_layout_moves_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         (bench.run / f"f{n}").write_bytes(b"x")

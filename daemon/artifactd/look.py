@@ -7,7 +7,7 @@ reason for a look, and none is known here.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from artifactd.errors import Kind
 from artifactd.layout import Ignored, Layout
@@ -94,6 +94,7 @@ class Looker:
         self._settle = settle
         self._where = place
         self._removes = removes
+        self._ahead: dict[FileId, tuple[Signature, float]] = {}
         self._runs = RunFolders(ledger, root, path, layout, settle, place)
 
     def apply(self, root_fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
@@ -228,13 +229,27 @@ class Looker:
             return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
         live = self._layout.is_live(join(rel, name))
         past = old.past if old is not None and old.dest == dest else Past()
-        when = pace(signature, past, live=live, ended=facts.ended, settle=self._settle, now=now)
+        since = self._since(FileId(at.folder, name), signature, now) if live else signature
+        when = pace(since, past, live=live, ended=facts.ended, settle=self._settle, now=now)
         growth = Growth.SNAPSHOT if when.snapshot else Growth.QUIET if live else Growth.NONE
         # A growing file is looked at now and then, since nothing says when it has grown enough for a snapshot.
         due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
         return Wanted(
             name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth
         )  # fmt: skip
+
+    def _since(self, file: FileId, signature: Signature, now: float) -> Signature:
+        """For a change in the future (the clock was set back): as if it had been made at the first look that saw it.
+
+        A growing file is looked at again and again, and would be told to wait as long each time.
+        """
+        if signature.ctime_ns / 1e9 <= now:
+            self._ahead.pop(file, None)
+            return signature
+        seen, first = self._ahead.get(file, (None, now))
+        first = min(first, now) if seen == signature else now
+        self._ahead[file] = signature, first
+        return replace(signature, ctime_ns=int(first * 1e9))
 
     def _clash(self, at: _At, file: FileId, facts: Facts, run: int, path: str, dest: int) -> tuple[str, str] | None:
         """What stands in the file's way in the store, and what to do; None for nothing."""
