@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.layout import Layout, Route
-from artifactd.ledger import DueFile, Ledger, Run, State
+from artifactd.ledger import DueFile, Ledger, Report, Run, State
 from artifactd.ledger.looks import CLASH
 from artifactd.look import Looker
 from artifactd.runs import NOTE_TAG, Place
@@ -24,6 +25,7 @@ class Desk:
     """A drop folder, its ledger, and looks at it."""
 
     def __init__(self, base: Path) -> None:
+        self.base = base
         self.drop = base / "drop"
         self.drop.mkdir()
         self.ledger = Ledger(base)
@@ -437,3 +439,44 @@ def test_settings_of_a_run_that_exists_are_taken_from_a_file_at_rest(desk: Desk)
     desk.scan(written + SETTLE + 0.01)
     assert desk.ledger.runs_to_update("http://m") == [run.id]
     assert desk.ledger.run(run.id).settings["params"] == {"lr": "0.0"}
+
+
+RUN_ID = "0123456789abcdef0123456789abcdef"
+
+
+def test_a_renamed_folder_of_an_adopted_run_keeps_what_is_stored(desk: Desk) -> None:
+    desk.write("e/r/artifactd.toml", f'run_id = "{RUN_ID}"')
+    desk.write("e/r/d/a")
+    desk.scan()
+    desk.deliver()
+    (desk.drop / "e" / "r").rename(desk.drop / "e" / "r2")
+    desk.scan()
+    assert desk.states(b"e/r2/d") == {b"a": State.DUE}
+    assert desk.due()["e/r2/d/a"].digest == b"d" * 32, "it is only compared, and not sent"
+    assert desk.states(b"e/r/d") == {}
+
+
+def test_another_file_in_the_place_of_one_that_is_gone_is_told_so(desk: Desk) -> None:
+    for folder in ("r", "r2"):
+        desk.write(f"e/{folder}/artifactd.toml", f'run_id = "{RUN_ID}"')
+        desk.write(f"e/{folder}/a", folder)
+        if folder == "r":
+            desk.scan()
+            desk.deliver()
+            shutil.rmtree(desk.drop / "e" / "r")
+    desk.scan()
+    assert desk.states(b"e/r2") == {b"a": State.FAILED, b"artifactd.toml": State.FAILED}
+    report = Report(desk.base)
+    assert {"which is gone" in str(f.error) for f in report.files(states=(State.FAILED,))} == {True}
+    report.close()
+
+
+def test_a_second_name_of_a_file_is_no_renamed_one(desk: Desk) -> None:
+    desk.rules(routes=[Route("*.png", "plots", "artifact")])
+    first = desk.write("e/r/x/a.png")
+    desk.scan()
+    desk.deliver()
+    (desk.drop / "e" / "r" / "y").mkdir()
+    os.link(first, desk.drop / "e" / "r" / "y" / "a.png")
+    desk.scan()
+    assert desk.states(b"e/r/y") == {b"a.png": State.FAILED}

@@ -221,7 +221,7 @@ class Looker:
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
             error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
-        elif (clash := self._clash(at, FileId(at.folder, name), facts, run, placed.artifact_path, dest)) is not None:
+        elif (clash := self._clash(at, name, signature, run, placed.artifact_path, dest)) is not None:
             error = (CLASH, *clash)
         else:
             at.taken[dest] = join(join(self._path, rel), name)
@@ -251,9 +251,20 @@ class Looker:
         self._ahead[file] = signature, first
         return replace(signature, ctime_ns=int(first * 1e9))
 
-    def _clash(self, at: _At, file: FileId, facts: Facts, run: int, path: str, dest: int) -> tuple[str, str] | None:
+    def _clash(
+        self, at: _At, name: bytes, signature: Signature, run: int, path: str, dest: int
+    ) -> tuple[str, str] | None:
         """What stands in the file's way in the store, and what to do; None for nothing."""
+        file = FileId(at.folder, name)
         holder = at.taken.get(dest) or self._ledger.holder(dest, file)
+        if holder is not None and not os.path.lexists(holder):
+            if self._ledger.move(self._root, dest, file, signature):
+                holder = None
+            else:
+                return (
+                    f"its artifact path {path} holds what was sent of {os.fsdecode(holder)}, which is gone",
+                    "Nothing is overwritten in the store by another file: rename this one",
+                )
         if holder is not None:
             return (
                 f"its artifact path {path} is taken by {os.fsdecode(holder)}",
@@ -261,16 +272,16 @@ class Looker:
             )
         folder = path.rpartition("/")[0]
         if folder not in at.ways:
-            at.ways[folder] = self._file_in_the_way(facts, folder)
+            at.ways[folder] = self._file_in_the_way(at.facts, folder)
         way = at.ways[folder]
         if way is None and not self._ledger.holds_folder(run, path):
             return None
         what = f"{path} is a folder there" if way is None else f"{way} is a file there"
         return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
 
-    def _file_in_the_way(self, facts: Facts, folder: str) -> str | None:
+    def _file_in_the_way(self, facts: Facts | None, folder: str) -> str | None:
         """Which part of an artifact folder's path is stored as a file."""
-        while folder:
+        while folder and facts is not None:
             if self._ledger.holder(destination(self._where.target, facts.identity, folder), _NOBODY) is not None:
                 return folder
             folder = folder.rpartition("/")[0]

@@ -75,8 +75,7 @@ maybe = st.sampled_from((False, False, True)).flatmap(lambda bad: troubles if ba
 class Story(RuleBasedStateMachine):
     """One host, one drop folder, one experiment.
 
-    ``calm``: nothing happened that has a content sent twice. ``stays``: no run folder went or came, and its
-    artifactd.toml with it, of which a run is told with the next file alone.
+    ``calm``: nothing happened that has a content sent twice.
     """
 
     world: World
@@ -95,7 +94,7 @@ class Story(RuleBasedStateMachine):
         self.late: list[tuple[bytes, bytes | None]] = []
         self.marked: dict[str, set[str]] = {}
         self.final = self.live = False
-        self.calm = self.stays = True
+        self.calm = True
 
     @initialize(tick=st.sampled_from((0.001, 0.02)))
     def on_a_machine(self, tick: float) -> None:
@@ -238,7 +237,7 @@ class Story(RuleBasedStateMachine):
         elif any(f"{run}/{m}" in files for m in marked):
             assert info.status in {MARKERS[m] for m in marked}, f"{run} is {info.status}"
         alive = any(rel.startswith(f"{run}/") and not self._is_excluded(rel) for rel in files)
-        if alive and self.stays and "run_id" not in settings:
+        if alive and "run_id" not in settings:
             assert info.run_name == (settings[8:-1] or run)
 
     def _holds(self, run_id: str) -> dict[str, bytes]:
@@ -440,9 +439,6 @@ class Folders(Story):
 
     @rule(pair=st.sampled_from((("r/d", "r/e"), ("r/d", "s/d"), ("r", "s"))), then=thens)
     def swap_folders(self, pair: tuple[str, str], then: Then) -> None:
-        if any("run_id" in self._settings(name) for name in pair):
-            return  # in a run that was adopted, a path keeps what it has stored, and no other takes its place
-        self.stays &= "r" not in pair
         self.disk.swap_folders(*map(self._rel, pair))
         marked = set[str]().union(*(self.marked.get(name, ()) for name in pair))
         self.marked |= dict.fromkeys(pair, marked)
@@ -451,7 +447,6 @@ class Folders(Story):
     @rule(folder=st.sampled_from(("r/d", "r/e", "r")), then=thens)
     def link_folder(self, folder: str, then: Then) -> None:
         self.calm = False
-        self.stays &= folder != "r"
         self.disk.link_folder(self._rel(folder))
         self._then(then)
 

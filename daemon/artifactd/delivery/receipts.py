@@ -127,6 +127,7 @@ class Receipts:
         if result.sent:
             self._count_sent(run, result.file, result.sent, now)
         if result.signature is None:
+            self._failing.pop(result.file.id, None)
             self._ledger.gone(result.file.id)
             return
         settle = self._settle(run)
@@ -161,7 +162,10 @@ class Receipts:
         While nothing else goes through, its trouble is not its own, and it is not counted.
         """
         since = self._failing.setdefault(file.id, now)
-        return self._backoff.judge(failure, file.attempts + 1, alone=self._took_at > since)
+        judged = self._backoff.judge(failure, file.attempts + 1, alone=self._took_at > since)
+        if judged.kind is Kind.PERMANENT:
+            del self._failing[file.id]
+        return judged
 
     def hold(self, run: Run, failure: Failure, now: float) -> None:
         """Hold the target or the run back; said once when it starts, not at each probe."""

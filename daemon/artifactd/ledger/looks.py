@@ -158,6 +158,30 @@ class Looks(Base):
         )
         return None if row is None else join(join(bytes(row[0]), bytes(row[1])), bytes(row[2]))
 
+    def move(self, root: int, dest: int, file: FileId, sig: Signature) -> bool:
+        """Let a file that was renamed keep what is known of it; whether it was one.
+
+        Args:
+            root: The root that both names are in.
+            dest: The destination that both names have.
+            file: The name of now.
+            sig: What it looks like: as the stored file, but for the ctime, which a rename may change.
+        """
+        row = self._con.execute(
+            "SELECT f.folder, f.name FROM files f JOIN folders d ON d.id = f.folder AND d.root = ? WHERE f.dest = ?"
+            f" AND NOT (f.folder = ? AND f.name = ?) AND f.state = {State.STORED:d}"
+            " AND (f.size, f.mtime_ns, f.inode) = (?, ?, ?)",
+            (root, dest, file.folder, file.name, sig.size, sig.mtime_ns, sig.inode),
+        ).fetchone()
+        if row is None:
+            return False
+        for table in ("files", "versions"):
+            self._con.execute(
+                f"UPDATE OR REPLACE {table} SET folder = ?, name = ? WHERE folder = ? AND name = ?",
+                (file.folder, file.name, *row),
+            )
+        return True
+
     def holds_folder(self, run: int, path: str) -> bool:
         """Whether something is stored below this artifact path, as if it were a folder."""
         # In two steps: the first hardly ever finds one, and in one query SQLite would read all files of all runs.
