@@ -1,0 +1,71 @@
+"""A server of a test: started on 127.0.0.1, waited for, ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+START_SECONDS = 90.0
+
+
+class NotThereError(Exception):
+    """A server cannot be started here; the text says what is missing and how to get it."""
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], log: Path, ready: Callable[[], object], *, env: Mapping[str, str] | None = None,
+    cwd: Path | None = None, user: int | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
+    """Run a server while the block lasts.
+
+    Args:
+        command: Program and arguments.
+        log: Takes what it says.
+        ready: Polled until it is true; what it raises of ``OSError`` counts as not yet.
+        env: Its whole environment; None inherits ours.
+        cwd: Its working folder.
+        user: Run as this user id, where the server refuses root.
+
+    Raises:
+        AssertionError: It ended, or was not ready in time; with the end of its log.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, user=user,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not _is_ready(ready):
+            if process.poll() is not None or time.monotonic() > end:
+                said = log.read_text(errors="replace")[-3000:]
+                raise AssertionError(f"{command[0]} did not start (exit code {process.poll()}):\n{said}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+            if number != signal.SIGCONT:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+
+
+def _is_ready(ready: Callable[[], object]) -> bool:
+    try:
+        return bool(ready())
+    except OSError:
+        return False
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=2):
+        return True
