@@ -1,0 +1,145 @@
+"""What every store must do, the same for each: a row of capabilities says what is special, never an ``if``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stores.form import Form
+from stores.site import EXPERIMENT, Site, on_disk, write
+from support import wait_for
+
+pytestmark = [pytest.mark.stores, pytest.mark.timeout(600)]
+
+MIB = 2**20
+NAMES = (
+    b"plain.txt", b"with space.txt", b" lead", b"trail ", b"tab\there", b"new\nline", b"back\\slash", b"hash#1.png",
+    b"what?.txt", b"100%.txt", b"pct%20x", b"plus+and&eq=", b"c:drive", b"semi;colon", b"'quotes\"", b"nonutf8-\xff\xfe",
+    "nfc é".encode(), b"nfd e\xcc\x81", "emoji 🎉".encode(), b"Case.txt", b"case.txt", b"_x23_", b".hidden", b"..dots..",
+    b"a" * 255, b"\x01control", b"~tilde", b"$dollar", b"(paren)", b"[bracket]", b"{brace}", b"star*", b"pipe|", b"<lt>",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(form: Form, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    base = tmp_path_factory.mktemp("site")
+    yield Site(base, form)
+    shutil.rmtree(base)
+
+
+def test_sizes(site: Site) -> None:
+    """Empty, one byte, and around each size at which the way of sending changes."""
+    run = site.run("sizes")
+    for size in (0, 1, *(p + d for p in site.form.parts for d in (-1, 0, 1))):
+        write(run / f"{size}.bin", size)
+    site.sync(run)
+    assert site.held(run) == on_disk(run)
+
+
+def test_a_big_file(site: Site) -> None:
+    run = site.run("big")
+    write(run / "weights.bin", 300 * MIB)
+    site.sync(run)
+    assert site.held(run) == on_disk(run)
+    (run / "weights.bin").unlink()
+
+
+def test_many_small_files(site: Site) -> None:
+    run = site.run("many")
+    for n in range(2000):
+        folder = run / f"part-{n // 250}"
+        folder.mkdir(exist_ok=True)
+        write(folder / f"{n}.json", 1 + n % 4096)
+    site.sync(run)
+    assert site.held(run) == on_disk(run)
+
+
+def test_names(site: Site) -> None:
+    run = site.run("names")
+    for folder in (b"", b"d#1 ?", b"\xff\\", b"deep/er/and/deep/er"):
+        here = os.path.join(os.fsencode(run), folder)
+        os.makedirs(here, exist_ok=True)
+        for name in NAMES:
+            with open(os.path.join(here, name), "wb") as f:
+                f.write(folder + b"/" + name)
+    site.sync(run)
+    assert site.held(run) == on_disk(run)
+
+
+def test_overwriting_and_leaving_alone(site: Site) -> None:
+    """Longer, shorter, empty and of the same size: the last content stands; what is the same is not sent."""
+    run = site.run("overwrite")
+    for n, sizes in enumerate(((1000, 9000), (9000, 1000), (500, 0), (0, 500), (700, 700))):
+        write(run / f"{n}.bin", sizes[0], seed=1)
+    assert site.sync(run)["stored"] == 5
+    for n, sizes in enumerate(((1000, 9000), (9000, 1000), (500, 0), (0, 500), (700, 700))):
+        write(run / f"{n}.bin", sizes[1], seed=2)
+    assert site.sync(run)["stored"] == 5
+    assert site.held(run) == on_disk(run)
+    for path in run.iterdir():
+        path.touch()
+    counted = site.sync(run)
+    assert (counted["stored"], counted["unchanged"]) == (0, 5)
+
+
+def test_the_way_back(site: Site, tmp_path: Path) -> None:
+    """``ls`` and ``pull``."""
+    run = site.run("back")
+    for rel in ("config.json", "models/a/MLmodel", "plots/p#1.png"):
+        (run / rel).parent.mkdir(parents=True, exist_ok=True)
+        write(run / rel, 3000)
+    site.sync(run)
+    listed = site.call("ls", str(run))
+    assert listed.returncode == 0, listed.stderr
+    assert all(name in listed.stdout for name in ("config.json", "MLmodel", "p#1.png")), listed.stdout
+    pulled = site.call("pull", str(run), str(tmp_path / "to"))
+    assert pulled.returncode == 0, pulled.stderr
+    assert on_disk(tmp_path / "to") == on_disk(run)
+
+
+def test_what_the_store_lost_or_altered_is_found_and_mended(site: Site) -> None:
+    run = site.run("verify")
+    for name in ("lost", "short", "altered", "whole"):
+        write(run / name, 2000)
+    site.sync(run)
+    assert site.call("verify", str(run), "--deep").returncode == 0
+    site.remove(run, "lost")
+    site.put(run, "short", b"1")
+    site.put(run, "altered", b"x" * 2000)
+    found = site.call("verify", str(run))
+    assert found.returncode == 1
+    assert "lost" in found.stdout
+    assert "short" in found.stdout
+    found = site.call("verify", str(run), "--deep")
+    assert found.returncode == 1
+    assert "altered" in found.stdout
+    assert "whole" not in found.stdout
+    assert site.call("retry", str(run)).returncode == 0
+    site.sync(run)
+    assert site.held(run) == on_disk(run)
+
+
+def test_a_kill_in_the_middle_of_an_upload(site: Site) -> None:
+    """Before, what the store holds is the old content; after the next start it is the new, and nothing else."""
+    run = site.run("killed")
+    write(run / "weights.bin", 3000)
+    site.sync(run)
+    write(run / "weights.bin", 200 * MIB, seed=2)
+    with site.program.running(**site.form.environ) as service:
+        wait_for(lambda: site.program.status()["uploading"], f"it is being sent\n{site.program.text()[-2000:]}", 90)
+        os.killpg(service.pid, signal.SIGKILL)
+        service.wait()
+    site.sync(run)
+    assert site.held(run) == on_disk(run)
+    (run / "weights.bin").unlink()
+
+
+def test_check_says_that_it_works(site: Site) -> None:
+    done = site.call("check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert EXPERIMENT not in done.stdout or "✓" in done.stdout
