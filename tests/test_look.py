@@ -259,6 +259,9 @@ def test_a_run_that_is_adopted_later_takes_all_files_along(desk: Desk) -> None:
     desk.scan()
     assert sorted(desk.due()) == ["e/r/artifactd.toml", "e/r/sub/a"]
     assert {r.identity for r in desk.runs()} == {f"run:{RUN_ID}"}
+    assert {file.digest for file in desk.due().values()} == {None}
+    receipts = desk.ledger._con.execute("SELECT count(*) FROM files WHERE digest IS NOT NULL").fetchone()
+    assert receipts == (0,), "what another run holds is no receipt for this one"
 
 
 def test_a_folder_named_by_a_run_id_is_that_run(desk: Desk) -> None:
@@ -439,9 +442,6 @@ def test_settings_of_a_run_that_exists_are_taken_from_a_file_at_rest(desk: Desk)
     desk.scan(written + SETTLE + 0.01)
     assert desk.ledger.runs_to_update("http://m") == [run.id]
     assert desk.ledger.run(run.id).settings["params"] == {"lr": "0.0"}
-
-
-RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
 def test_a_renamed_folder_of_an_adopted_run_keeps_what_is_stored(desk: Desk) -> None:
