@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from artifactd.ledger import Report, State
 from artifactd.names import decode_path
 from stores import back
 from stores.form import Form
@@ -52,6 +53,14 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
         counted: dict[str, int] = json.loads(done.stdout)
         return counted
+
+    def is_sending(self) -> bool:
+        """Whether the service has a file under way now."""
+        report = Report(self.program.state)
+        try:
+            return bool(report.totals().states.get(State.UPLOADING))
+        finally:
+            report.close()
 
     def held(self, run: Path) -> Held:
         """What the store holds of a run, by names on disk, as MLflow's own client reads it."""

@@ -131,7 +131,7 @@ def test_a_kill_in_the_middle_of_an_upload(site: Site) -> None:
     site.sync(run)
     write(run / "weights.bin", 200 * MIB, seed=2)
     with site.program.running(**site.form.environ) as service:
-        wait_for(lambda: site.program.status()["uploading"], f"it is being sent\n{site.program.text()[-2000:]}", 90)
+        wait_for(site.is_sending, f"it is being sent\n{site.program.text()[-2000:]}", 90)
         os.killpg(service.pid, signal.SIGKILL)
         service.wait()
     site.sync(run)
