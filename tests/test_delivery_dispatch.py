@@ -9,7 +9,18 @@ import pytest
 
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
-from artifactd.delivery.messages import Deliver, EndRun, Finished, Job, JobFailed, PrepareRun, RunReady, Target
+from artifactd.delivery.messages import (
+    Deliver,
+    EndRun,
+    Finished,
+    Job,
+    JobFailed,
+    NotDelivered,
+    Outcomes,
+    PrepareRun,
+    RunReady,
+    Target,
+)
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
@@ -263,3 +274,20 @@ def test_settings_of_runs_elsewhere_are_not_told_here(office: Office) -> None:
     office.ledger.set_run_settings(other, {"team": "vision"}, {})
     assert office.assign() == []
     assert not office.dispatcher.waiting_runs()
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_the_store_is_asked_about_what_a_failed_try_may_have_left(touched: bool, office: Office) -> None:
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    (file,) = job.files
+    assert not file.ask
+    failure = Failure(Kind.TRANSIENT, Scope.FILE, "closed in the middle")
+    office.pool.taken.clear()
+    office.dispatcher.take(job, Outcomes((NotDelivered(file, failure, 0, touched=touched),)), 10.0)
+    office.dispatcher.take(job, Finished(), 10.0)
+    (job,) = office.assign(now=100.0)
+    assert isinstance(job, Deliver)
+    assert [f.ask for f in job.files] == [touched]
