@@ -174,7 +174,7 @@ class _Held:
         self._sizes: dict[str, dict[str, int]] = {}
 
     def look_up(self, file: DueFile, size: int, digest: bytes) -> DueFile:
-        """The file as it shall be sent; one in doubt with the digest of what the store holds under its name, if it is that.
+        """The file as it shall be sent, with the digest of what the store holds under its name where that is in doubt.
 
         Where versions are kept and none is known, that name is the last version's if its content is this, else the next
         one's.
