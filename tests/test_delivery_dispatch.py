@@ -9,11 +9,22 @@ import pytest
 
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
-from artifactd.delivery.messages import Deliver, EndRun, Finished, Job, JobFailed, PrepareRun, RunReady, Target
+from artifactd.delivery.messages import (
+    Deliver,
+    EndRun,
+    Finished,
+    Job,
+    JobFailed,
+    NotDelivered,
+    Outcomes,
+    PrepareRun,
+    RunReady,
+    Target,
+)
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Ledger, State, Wanted
+from artifactd.ledger import Ledger, Report, State, Wanted
 from artifactd.watching.signature import Signature
 
 URI = "http://127.0.0.1:9"
@@ -41,6 +52,7 @@ class Desk(Pool):
 
 class Office:
     def __init__(self, base: Path, workers: int = 1) -> None:
+        self.base = base
         self.ledger = Ledger(base)
         self.root = self.ledger.use_roots([b"/drop"])[b"/drop"]
         self.pool = Desk(workers)
@@ -263,3 +275,44 @@ def test_settings_of_runs_elsewhere_are_not_told_here(office: Office) -> None:
     office.ledger.set_run_settings(other, {"team": "vision"}, {})
     assert office.assign() == []
     assert not office.dispatcher.waiting_runs()
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_the_store_is_asked_about_what_a_failed_try_may_have_left(touched: bool, office: Office) -> None:
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    (file,) = job.files
+    assert not file.ask
+    failure = Failure(Kind.TRANSIENT, Scope.FILE, "closed in the middle")
+    office.pool.taken.clear()
+    office.dispatcher.take(job, Outcomes((NotDelivered(file, failure, 0, touched=touched),)), 10.0)
+    office.dispatcher.take(job, Finished(), 10.0)
+    (job,) = office.assign(now=100.0)
+    assert isinstance(job, Deliver)
+    assert [f.ask for f in job.files] == [touched]
+
+
+def test_an_end_that_is_refused_is_shown_and_tried_again_by_a_retry(office: Office) -> None:
+    run = office.run("over", "r1")
+    office.due(run, b".done", folder=b"over")
+    (done,) = office.ledger.claim(run, 10.0, 1, 10**9)
+    office.ledger.delivered(done, b"d" * 32, size=3, now=1, sent=True, due_again=2)
+    (job,) = office.assign()
+    assert isinstance(job, EndRun)
+    office.pool.taken.clear()
+    office.dispatcher.take(job, JobFailed(Failure(Kind.PERMANENT, Scope.RUN, "run r1 is deleted", "Restore it")), 10.0)
+    assert office.assign(now=10_000.0) == []
+    assert office.dispatcher.waiting_runs() == []
+    report = Report(office.base)
+    assert [held.error for held in report.held_runs().values()] == ["run r1 is deleted"]
+    report.retry(None)
+    assert report.held_runs() == {}
+    report.close()
+    (job,) = office.assign(now=10_001.0)
+    assert isinstance(job, PrepareRun)
+    office.pool.taken.clear()
+    office.dispatcher.take(job, RunReady("r1", "RUNNING"), 10_001.0)
+    (job,) = office.assign(now=10_002.0)
+    assert isinstance(job, EndRun)

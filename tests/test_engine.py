@@ -215,6 +215,21 @@ def test_a_crash_between_upload_and_receipt_skips_no_version(versioning: Bench) 
     assert set(bench.stored()) == {"model.pkl", "model_v2.pkl"}
 
 
+def test_a_content_that_is_back_to_the_last_version_after_a_crash_is_none(versioning: Bench) -> None:
+    path = versioning.run / "a"
+    for content in (b"one", b"two", b"one"):
+        path.write_bytes(content)
+        if content == b"two":
+            versioning.turn_until(lambda: versioning.engine.ledger.waiting()[0] == 1, "it is seen")
+            with sqlite3.connect(versioning.base / "state" / "ledger.db") as ledger:  # a kill before its upload
+                ledger.execute("UPDATE files SET doubt = 2")
+        else:
+            versioning.turn_until(lambda: versioning.stored() == {"a": b"one"} and versioning.at_rest(), "one version")
+    path.write_bytes(b"three")
+    versioning.turn_until(lambda: len(versioning.stored()) == 2 and versioning.at_rest(), "another")
+    assert versioning.stored() == {"a": b"one", "a_v2": b"three"}
+
+
 def test_versions_go_on_where_they_were_when_the_ledger_is_lost(versioning: Bench) -> None:
     bench = versioning
     path = bench.run / "model.pkl"

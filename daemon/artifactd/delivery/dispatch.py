@@ -30,7 +30,7 @@ from artifactd.delivery.messages import (
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Delivered, Receipts, Source, version_destination
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, DueFile, FileId, Ledger, Run
+from artifactd.ledger import END_REFUSED, Blockage, DueFile, FileId, Ledger, Run
 from artifactd.names import MAX_COMPONENT_BYTES
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS
@@ -300,7 +300,9 @@ class Dispatcher:
                 self._refused[run.id] = job.settings
             failed = self._ledger.fail_run_files(run.id, failure)
             if isinstance(job, EndRun):
-                self._ledger.set_run_status(run.id, "UNKNOWN")
+                self._ledger.set_run_status(run.id, END_REFUSED)
+                # Shown until a retry: nobody tries it.
+                self._ledger.block_run(run.id, Blockage(failure.kind, failure.error, failure.cure, 1, now))
             self._log.error(
                 "run cannot be delivered to", experiment=run.experiment, run=run.name, error=failure.error,
                 files=failed, next_step=failure.cure,

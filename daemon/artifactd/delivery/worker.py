@@ -174,11 +174,15 @@ class _Held:
         self._sizes: dict[str, dict[str, int]] = {}
 
     def look_up(self, file: DueFile, size: int, digest: bytes) -> DueFile:
-        """The file as it shall be sent, with the digest of what the store holds under its name, if it is that.
+        """The file as it shall be sent, with the digest of what the store holds under its name where that is in doubt.
 
         Where versions are kept and none is known, that name is the last version's if its content is this, else the next
         one's.
         """
+        if digest == file.digest:
+            return replace(file, ask=False)  # the last version is sure, whatever is in doubt after it
+        if not file.ask:
+            return file
         if file.dir not in self._sizes:
             asked = [f for f in self._files if f.ask and f.dir == file.dir]
             names = None if any(f.version == 1 for f in asked) else [f.leaf for f in asked]
@@ -224,8 +228,7 @@ def _send(
                 digest = hashlib.file_digest(stream, "sha256").digest()
         except OSError as exc:
             return NotDelivered(file, _unreadable(exc), 0, touched=False)
-        if file.ask:
-            file = held.look_up(file, seen.size, digest)
+        file = held.look_up(file, seen.size, digest)
         sent = None
         if digest != file.digest:
             failpoint.reach("upload.before")

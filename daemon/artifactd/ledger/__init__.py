@@ -9,6 +9,7 @@ from artifactd.ledger.ledger import Ledger
 from artifactd.ledger.lock import StateLock
 from artifactd.ledger.report import Report
 from artifactd.ledger.rows import (
+    END_REFUSED,
     Blockage,
     DueFile,
     FileId,
@@ -25,6 +26,7 @@ from artifactd.ledger.rows import (
 from artifactd.ledger.schema import LedgerError
 
 __all__ = [
+    "END_REFUSED",
     "Blockage",
     "DueFile",
     "FileId",

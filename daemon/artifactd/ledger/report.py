@@ -14,7 +14,7 @@ from typing import Any
 from artifactd.errors import Kind
 from artifactd.ledger import schema
 from artifactd.ledger.looks import CLASH
-from artifactd.ledger.rows import Blockage, Doubt, FileId, FileView, Runaway, State, Totals, WatchView
+from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, FileId, FileView, Runaway, State, Totals, WatchView
 from artifactd.pace import FREE_SENDS, LONGEST
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature
@@ -264,6 +264,8 @@ class Report:
                 )
                 # The run is asked for again: one of our own that was purged is then made anew, with all its files.
                 self._con.execute("UPDATE runs SET applied = '' WHERE id = ?", (run,))
+            # Asked for again, such a run has the status that the server knows, and is ended once more.
+            self._con.execute("UPDATE runs SET applied = '', kind = NULL WHERE status = ?", (END_REFUSED,))
             self._con.execute("UPDATE runs SET next_try = 0 WHERE next_try != 0")
             self._con.execute("UPDATE targets SET next_try = 0")
         return Retried(due, unmended)

@@ -158,6 +158,10 @@ class Run:
     next_try: float
 
 
+END_REFUSED = "UNKNOWN"
+"""The status of a run that the server would not end: a retry asks for it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blockage:
     """Why a target (or a run) is not tried now, and when it is."""

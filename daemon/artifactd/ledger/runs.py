@@ -8,7 +8,7 @@ from typing import Any
 
 from artifactd.errors import Failure
 from artifactd.ledger.base import Base
-from artifactd.ledger.rows import Blockage, Doubt, Run, State
+from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, Run, State
 
 _RUN_COLUMNS = (
     "r.id, r.root, roots.path, r.folder, r.target, r.identity, r.experiment, r.name, r.tags, r.settings, r.applied,"
@@ -138,8 +138,8 @@ class Runs(Base):
         self._con.execute(
             "UPDATE runs SET kind = NULL, error = NULL, cure = NULL, attempts = 0, next_try = 0"
             f" WHERE kind IS NOT NULL AND next_try < ? AND {idle.format(0)} AND {idle.format(1)}"
-            " AND id NOT IN (SELECT value FROM json_each(?))",
-            (now, json.dumps(list(news))),
+            " AND id NOT IN (SELECT value FROM json_each(?)) AND status != ?",
+            (now, json.dumps(list(news)), END_REFUSED),
         )
         if news:
             return
