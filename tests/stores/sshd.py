@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from support import free_port
 
 _PROGRAM = "/usr/sbin/sshd"
 _CONFIG = """\
+{first}
 ListenAddress 127.0.0.1
 Port {port}
 HostKey {host_key}
@@ -74,14 +76,18 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def sshd(base: Path, *, sftp: str = "", more: str = "", home: Path | None = None) -> Iterator[Sshd]:
+def sshd(
+    base: Path, *, sftp: str = "", first: str = "", more: str = "", shadow: Path | None = None, port: int = 0
+) -> Iterator[Sshd]:
     """Run a server while the block lasts.
 
     Args:
         base: A folder for all of it, made if need be.
         sftp: Options of its internal-sftp: ``-R`` is read-only, ``-P posix-rename`` leaves that out.
-        more: Further lines of its configuration.
-        home: Whose HOME gets in; None makes one with an ed25519 key, and the server's key in its known hosts.
+        first: Lines that go before its configuration: of two, sshd takes the first.
+        more: Lines that go after it.
+        shadow: Stands in for /etc/shadow while this server runs, and for it alone. Only root can do that.
+        port: To listen on; 0 for a free one.
 
     Raises:
         NotThereError: There is no sshd.
@@ -96,17 +102,19 @@ def sshd(base: Path, *, sftp: str = "", more: str = "", home: Path | None = None
     host_key = folder / "host_key"
     if not host_key.exists():
         key(host_key)
-    port = free_port()
-    if home is None:
-        home = base / "home"
-        (home / ".ssh").mkdir(parents=True, exist_ok=True)
-        if not (home / ".ssh/id_ed25519").exists():
-            key(home / ".ssh/id_ed25519")
+    port = port or free_port()
+    home = base / "home"
+    (home / ".ssh").mkdir(parents=True, exist_ok=True)
+    if not (home / ".ssh/id_ed25519").exists():
+        key(home / ".ssh/id_ed25519")
     shutil.copy(home / ".ssh/id_ed25519.pub", folder / "authorized_keys")
     know(home, port, host_key)
     config = folder / "config"
-    config.write_text(_CONFIG.format(port=port, host_key=host_key, folder=folder, sftp=sftp, more=more))
+    config.write_text(_CONFIG.format(port=port, host_key=host_key, folder=folder, sftp=sftp, first=first, more=more))
     command = [_PROGRAM, "-D", "-f", str(config), "-E", str(folder / "log")]
+    if shadow is not None:
+        bound = f"mount --bind {shlex.quote(str(shadow))} /etc/shadow && exec {shlex.join(command)}"
+        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", bound]
     with running(command, folder / "output", lambda: answers(port)) as process:
         server = Sshd(home, folder, data, port, process)
         try:

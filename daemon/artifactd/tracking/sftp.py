@@ -166,8 +166,7 @@ class SftpArtifactRepository(ArtifactRepository):  # type: ignore[misc]  # MLflo
                 failure = self._refusal(wire, exc, "write into", folder) if isinstance(exc, StatusError) else None
                 with contextlib.suppress(StatusError):
                     wire.close(handle)
-                with contextlib.suppress(StatusError):
-                    wire.remove(part)
+                _remove(wire, part)
                 if failure is None:
                     raise
                 raise failure from exc
@@ -179,10 +178,9 @@ class SftpArtifactRepository(ArtifactRepository):  # type: ignore[misc]  # MLflo
                     "Another one may deliver the same artifact; it is tried again by itself",
                 )  # fmt: skip
             self._rename(wire, part, final)
-        except StatusError as exc:
-            failure = self._refusal(wire, exc, "write into", folder)
-            with contextlib.suppress(StatusError):
-                wire.remove(part)
+        except (StatusError, DeliveryError) as exc:
+            failure = self._refusal(wire, exc, "write into", folder) if isinstance(exc, StatusError) else exc
+            _remove(wire, part)
             raise failure from exc
 
     def _create(self, wire: Wire, folder: bytes, part: bytes) -> bytes:
