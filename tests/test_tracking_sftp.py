@@ -139,6 +139,19 @@ def test_what_is_not_supported_is_refused_in_words(home: Path, text: str, says: 
     assert caught.value.failure.cure
 
 
+def test_a_user_id_without_a_name_needs_one_in_the_url(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name(_uid: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    (home / ".ssh/config").write_text("Host *\n  Port 2200\n")
+    assert str(resolve(parse("sftp://bob@host/p"))) == "sftp://bob@host:2200"
+    with pytest.raises(DeliveryError, match="names no user"):
+        resolve(parse("sftp://host/p"))
+
+
 def test_no_proxy_is_none(home: Path) -> None:
     (home / ".ssh/config").write_text("Host host\n  ProxyJump none\n  ProxyCommand none\n  IdentityFile none\n")
     found = resolve(parse("sftp://bob@host/p"))
@@ -312,6 +325,55 @@ def test_short_answers_to_reads_are_completed_in_order(content: bytes, most: int
     target = io.BytesIO()
     assert Wire(Scripted(answer, piece=5000), lambda: 0).read(b"f", target) == len(content)  # type: ignore[arg-type]
     assert target.getvalue() == content
+
+
+def names_of(text: bytes) -> bytes:
+    size = struct.pack(">I", len(text))
+    return size + text + size + text + struct.pack(">II", 4, 0o100644)
+
+
+def test_a_long_listing_is_asked_for_ahead_and_complete() -> None:
+    left = [b"n%d" % n for n in range(5000)]
+    asked = 0
+
+    def answer(kind: int, number: int, body: bytes) -> bytes:
+        nonlocal asked
+        if kind == 11:
+            return struct.pack(">BII", 102, number, 1) + b"h"
+        if kind != 12:
+            return status(number, 0)
+        asked += 1
+        some, left[:100] = left[:100], []
+        if not some:
+            return status(number, 1, b"End of file")
+        return struct.pack(">BII", 104, number, len(some)) + b"".join(map(names_of, some))
+
+    session = Wire(Scripted(answer, piece=5000), lambda: 0)  # type: ignore[arg-type]
+    found = session.listing(b"d")
+    assert [name for name, _ in found] == [b"n%d" % n for n in range(5000)]
+    assert all(attributes.is_file for _, attributes in found)
+    assert 50 < asked < 70
+    session.remove(b"x")
+
+
+def test_a_listing_that_is_refused_in_the_middle_is_no_listing() -> None:
+    asked = 0
+
+    def answer(kind: int, number: int, body: bytes) -> bytes:
+        nonlocal asked
+        if kind == 11:
+            return struct.pack(">BII", 102, number, 1) + b"h"
+        if kind != 12:
+            return status(number, 0)
+        asked += 1
+        if asked == 3:
+            return status(number, 4, b"Failure")
+        return struct.pack(">BII", 104, number, 1) + names_of(b"n")
+
+    session = wire(answer)
+    with pytest.raises(StatusError, match="Failure"):
+        session.listing(b"d")
+    session.remove(b"x")
 
 
 def test_a_server_that_prints_is_told_from_one_that_speaks() -> None:

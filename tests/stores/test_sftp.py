@@ -723,6 +723,23 @@ def test_a_read_only_server_is_said(tmp_path: Path, at_home: Callable[[Sshd], Ru
             assert user() in found.error
 
 
+LEAST = "open,close,read,write,lstat,fstat,stat,opendir,readdir,remove,mkdir,rmdir,realpath," + (
+    "posix-rename,fsync,statvfs,limits"
+)
+
+
+def test_the_least_rights_are_enough(tmp_path: Path, at_home: Callable[[Sshd], RunArtifacts]) -> None:
+    with sshd(tmp_path, first=f"ForceCommand internal-sftp -p {LEAST}") as server:
+        store = at_home(server)
+        for content in (b"one", b"two", os.urandom(3 * MIB)):
+            put(store, content, "a/b/f", tmp_path)
+            assert store.sizes("a/b") == {"f": len(content)}
+        store.download("a/b/f", tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == content
+        store._repo.delete_artifacts()
+        assert files(server) == set()
+
+
 @contextlib.contextmanager
 def somebody(at_home: Callable[[Sshd], RunArtifacts]) -> Iterator[tuple[Sshd, RunArtifacts]]:
     """A server that lets in somebody who is not root, whoever we are."""

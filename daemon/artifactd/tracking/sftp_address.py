@@ -6,6 +6,7 @@ is not supported is refused in words, never passed over where it decides about t
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import glob
 import os
@@ -155,11 +156,27 @@ def _options(host: str) -> Mapping[str, str | list[str] | None]:
     try:
         for file in (_home(USER_CONFIG), SYSTEM_CONFIG):
             config.parse(_Lines(_lines(file, os.path.dirname(file))))
-        return config.lookup(host)
+        with _a_name():
+            return config.lookup(host)
     except DeliveryError:
         raise
     except Exception as exc:  # what is wrong in the file comes as many kinds of exception
         raise _paused(f"{USER_CONFIG} cannot be used for {host}: {mask(str(exc))}", f"See: ssh -G {host}") from exc
+
+
+@contextlib.contextmanager
+def _a_name() -> Iterator[None]:
+    """Let paramiko, which always asks for our user's name, have one where a container's user id has none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+        try:
+            yield
+        finally:
+            del os.environ["LOGNAME"]
+    else:
+        yield
 
 
 class _Lines:

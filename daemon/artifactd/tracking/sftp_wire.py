@@ -36,6 +36,9 @@ _MOST_IN_BLOCK = 255 * 1024
 _IN_FLIGHT = 4 * 2**20
 """Bytes sent, or asked for, and not answered."""
 
+_LISTING_AHEAD = 16
+"""Requests for a part of a listing, each of about a hundred names, not answered."""
+
 _PACKET = 32 * 1024 - 64
 """Bytes that paramiko gives away at once."""
 
@@ -247,18 +250,25 @@ class Wire:
         """All that stands in a folder, but ``.`` and ``..``; links are not followed."""
         handle = self._handle(_OPENDIR, _text(path))
         entries: list[tuple[bytes, Attributes]] = []
-        while True:
-            kind, answer = self._answer(self._send(_READDIR, _text(handle)))
+        pending: deque[int] = deque()
+        ahead, refusal = 1, b""  # few folders are long
+        while pending or not refusal:
+            while not refusal and len(pending) < ahead:
+                pending.append(self._send(_READDIR, _text(handle)))
+            kind, answer = self._answer(pending.popleft())
             if kind == _STATUS:
-                self.close(handle)
-                _refuse(answer, unless=Code.EOF)
-                return entries
+                refusal = refusal or answer
+                continue
             fields = _expect(_NAME, kind, answer)
             for _ in range(fields.number()):
                 name, _long = fields.text(), fields.text()
                 attributes = fields.attributes()
                 if name not in (b".", b".."):
                     entries.append((name, attributes))
+            ahead = min(_LISTING_AHEAD, 2 * ahead)
+        self.close(handle)
+        _refuse(refusal, unless=Code.EOF)
+        return entries
 
     def stat(self, path: bytes) -> Attributes:
         """What stands there, links followed."""
