@@ -683,6 +683,20 @@ def test_a_changed_configuration_is_followed_without_a_restart(
     assert "nobody-of-that-name" in found.error
 
 
+def test_a_certificate_beside_the_key_lets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_home: Callable[[Sshd], RunArtifacts]
+) -> None:
+    authority = key(tmp_path / "ca")
+    with sshd(tmp_path, first=f"TrustedUserCAKeys {authority}.pub") as server:
+        at_home(server)
+        home = fresh_home(server, tmp_path, monkeypatch)
+        pair = key(home / ".ssh/id_ed25519")
+        assert failure(lambda: artifacts(server.uri).sizes("")).kind is Kind.PAUSED
+        sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "artifactd", "-n", user(), f"{pair}.pub"]
+        subprocess.run(sign, check=True, capture_output=True)
+        assert artifacts(server.uri).sizes("") == {}
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="a password of one's own needs a shadow file of one's own")
 def test_a_password_lets_in_and_stands_in_no_text(
@@ -723,8 +737,9 @@ def test_a_read_only_server_is_said(tmp_path: Path, at_home: Callable[[Sshd], Ru
             assert user() in found.error
 
 
-LEAST = "open,close,read,write,lstat,fstat,stat,opendir,readdir,remove,mkdir,rmdir,realpath," + (
-    "posix-rename,fsync,statvfs,limits"
+LEAST = (
+    "open,close,read,write,lstat,fstat,stat,opendir,readdir,remove,mkdir,rmdir,realpath,posix-rename,fsync,statvfs,"
+    "limits"
 )
 
 
