@@ -18,7 +18,8 @@ from artifactd.errors import DeliveryError, Kind
 from artifactd.tracking import known_hosts, sftp, sftp_address
 from artifactd.tracking.known_hosts import Verdict
 from artifactd.tracking.sftp_address import Place, parse, resolve
-from artifactd.tracking.sftp_wire import ConnectionLostError, StatusError, Wire
+from artifactd.tracking.sftp_packets import ConnectionLostError, StatusError
+from artifactd.tracking.sftp_wire import Wire
 
 SECRET = "hunter2/@:%#"
 KEY, OTHER = b"\0\0\0\x0bssh-ed25519" + b"k" * 36, b"\0\0\0\x0bssh-ed25519" + b"o" * 36

@@ -29,9 +29,10 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
 from artifactd.text import printable
-from artifactd.tracking import sftp_address
+from artifactd.tracking import sftp_address, sftp_words
 from artifactd.tracking.environment import SPOOL_RATE
-from artifactd.tracking.sftp_wire import POSIX_RENAME, SILENCE, Attributes, Code, ConnectionLostError, StatusError, Wire
+from artifactd.tracking.sftp_packets import Attributes, Code, ConnectionLostError, StatusError
+from artifactd.tracking.sftp_wire import POSIX_RENAME, SILENCE, Wire
 
 if TYPE_CHECKING:
     from artifactd.tracking.ssh import Connection
@@ -47,7 +48,6 @@ _TRY = 5.0
 """Seconds in which a kept connection must answer, or else another one is made."""
 
 _TAKEN = (Code.FAILURE, Code.ALREADY_EXISTS)
-_LITTLE = 2**20
 
 _kept: dict[tuple[int, sftp_address.Place], Connection] = {}
 """One connection for a server and a process: a forked one must not speak on its parent's."""
@@ -359,39 +359,9 @@ class SftpArtifactRepository(ArtifactRepository):  # type: ignore[misc]  # MLflo
         return DeliveryError(Failure(kind, scope, f"{self._store} {what}", cure))
 
     def _refusal(self, wire: Wire, exc: StatusError, doing: str, folder: bytes) -> DeliveryError:
-        where, said = printable(folder), mask(" ".join(exc.text.split()))[:200] or f"SFTP status {exc.code}"
-        user = self._user()
-        if exc.code == Code.PERMISSION_DENIED:
-            return self._fails(
-                Kind.PAUSED, Scope.RUN, f"does not let {user} {doing} {where}: {said}",
-                f"Give {user} the right to it on the server (chown, chmod; no read-only SFTP there); "
-                "it is tried again by itself",
-            )  # fmt: skip
-        if exc.code == Code.BAD_MESSAGE:
-            return self._fails(
-                Kind.PERMANENT, Scope.FILE, f"cannot hold this name in {where}: it is too long or not allowed there",
-                "Shorten the name of the file or its folders",
-            )  # fmt: skip
-        space = wire.space(folder)
-        if exc.code == Code.FAILURE and space is not None:
-            if space.read_only:
-                return self._fails(
-                    Kind.PAUSED, Scope.RUN, f"is on a read-only filesystem ({where})", "Mount it writable on the server"
-                )
-            if space.free < _LITTLE or space.names == 0:
-                left = "no space" if space.free < _LITTLE else "no file names (inodes)"
-                return self._fails(
-                    Kind.TRANSIENT, Scope.RUN, f"has {left} left in {where}",
-                    "Free space there; it is tried again by itself",
-                )  # fmt: skip
-            return self._fails(
-                Kind.TRANSIENT, Scope.FILE, f"fails to {doing} {where} ({said}); {space.free >> 20} MiB are free there",
-                f"See the quota of {user} and the server's log; it is tried again by itself",
-            )  # fmt: skip
-        return self._fails(
-            Kind.TRANSIENT, Scope.FILE, f"fails to {doing} {where} ({said})",
-            f"See the space and the quota of {user} there, and the server's log; it is tried again by itself",
-        )  # fmt: skip
+        asked = exc.code not in (Code.PERMISSION_DENIED, Code.BAD_MESSAGE)
+        space = wire.space(folder) if asked else None
+        return DeliveryError(sftp_words.refusal(self._store, self._user(), exc, doing, folder, space))
 
     def _user(self) -> str:
         kept = _kept.get((os.getpid(), self._place))

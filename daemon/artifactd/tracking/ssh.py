@@ -22,7 +22,8 @@ from artifactd.secrets import mask
 from artifactd.tracking import known_hosts
 from artifactd.tracking.known_hosts import Verdict, fingerprint
 from artifactd.tracking.sftp_address import Endpoint
-from artifactd.tracking.sftp_wire import SILENCE, ConnectionLostError, Wire
+from artifactd.tracking.sftp_packets import ConnectionLostError
+from artifactd.tracking.sftp_wire import SILENCE, Wire
 
 GREETING_SECONDS = 13.0
 """For everything until SFTP is there."""
