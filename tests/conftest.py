@@ -60,8 +60,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
         end_server(process)
 
 
-def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start a server that keeps all it has in `folder`, and wait until it answers."""
+def start_server(folder: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
+    """Start a server that keeps all it has in `folder`, with `more` in its environment; wait until it answers."""
     (folder / "artifacts").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
@@ -72,7 +72,7 @@ def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **more),
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -51,6 +51,11 @@ class RunArtifacts:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
             install(http_artifact_repo, local_artifact_repo)
+            if artifact_uri.lower().startswith("sftp:"):
+                from artifactd.tracking import sftp  # noqa: PLC0415  (imports MLflow)
+
+                sftp.register()
+                install(sftp)
             self._repo: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None

@@ -1,10 +1,10 @@
 """The source of an upload, which must not change while it is read.
 
-MLflow's repositories open the path that they are given (3.17: by ``open`` in their own modules). For a local root and
-for a server, our own file stands in there: now and then, and before its last byte is given away, it asks whether the
-file is still what it was, and if not, the upload ends in the middle. Both then drop what came: the server a body that
-is shorter than announced, the local root its temporary file. So what they hold is one state of the file, whole. Nor is
-more given away than was announced: surplus bytes would be read as the next request.
+MLflow's repositories open the path that they are given (3.17: by ``open`` in their own modules). For a local root, for
+a server and for SFTP, our own file stands in there: now and then, and before its last byte is given away, it asks
+whether the file is still what it was, and if not, the upload ends in the middle. All then drop what came: the server a
+body that is shorter than announced, the others their temporary file. So what they hold is one state of the file, whole.
+Nor is more given away than was announced: surplus bytes would be read as the next request.
 
 An SDK of an object store reads the file by itself, in parts: there a change is seen after the upload alone.
 """
