@@ -12,17 +12,22 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from artifactd.errors import DeliveryError, Kind, Scope
-from artifactd.tracking import environment
+from artifactd.tracking import environment, sdks
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
 
 _patience: dict[tuple[str, str], int] = {}
 """Seconds that a listing may take, by artifact URI and folder, where the usual was not enough."""
+
+_FIRST_CONTACT = 128 * 1024
+"""Bytes of an upload that is preceded by a small question, if the store has not answered for ``_FRESH`` seconds."""
+_FRESH = 30.0
 
 _ROOM = 2
 """Times an artifact's size that must be free before it is brought here to be compared."""
@@ -48,10 +53,11 @@ class RunArtifacts:
         try:
             # MLflow is slow to import.
             from mlflow.store.artifact import http_artifact_repo, local_artifact_repo  # noqa: PLC0415
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
             install(http_artifact_repo, local_artifact_repo)
-            self._repo: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+            self._repo: Any = sdks.repository(artifact_uri, tracking_uri)
+            self._asks_first = artifact_uri.startswith(tuple(f"{scheme}:" for scheme in sdks.SCHEMES))
+            self._answered = float("-inf")
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
         except Exception as exc:
@@ -73,6 +79,7 @@ class RunArtifacts:
         Raises:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
         """
+        self._meet(size, folder, leaf)
         environment.expect_bytes(size)
         source = None
         try:
@@ -85,6 +92,16 @@ class RunArtifacts:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc
             raise self._classed(exc) from exc
+        self._answered = time.monotonic()
+
+    def _meet(self, size: int, folder: str, leaf: str) -> None:
+        """Learn by a small request whether an object store is there: a big body may take long to find out."""
+        if self._asks_first and size > _FIRST_CONTACT and time.monotonic() - self._answered > _FRESH:
+            environment.expect_bytes(0)
+            try:
+                self._repo.list_artifacts(f"{folder}/{leaf}" if folder else leaf)
+            except Exception as exc:
+                raise self._classed(exc) from exc
 
     def sizes(self, folder: str, names: Collection[str] | None = None) -> dict[str, int]:
         """Files that the store lists directly in `folder`, with their sizes in bytes.
@@ -135,9 +152,10 @@ class RunArtifacts:
             listed = self._repo.list_artifacts(folder or None)
         except Exception as exc:
             error = self._classed(exc)
-            if error.failure.kind is Kind.TRANSIENT:
+            if error.failure.kind is Kind.TRANSIENT and not self._asks_first:  # which lists page by page
                 _patience[key] = min(2 * patience, environment.LONGEST_LISTING)
             raise error from exc
+        self._answered = time.monotonic()
         # A store that lists its own folder, or a way out of it, is not followed there.
         names = ((i.path.rpartition("/")[2], i) for i in listed)
         return [(name, i.file_size or 0, bool(i.is_dir)) for name, i in names if name not in ("", ".", "..")]
@@ -177,7 +195,10 @@ class RunArtifacts:
             part.unlink(missing_ok=True)
 
     def _classed(self, exc: Exception) -> DeliveryError:
-        return DeliveryError(classify(exc, target=self._where, scope=self._scope))
+        failure = classify(exc, target=self._where, scope=self._scope)
+        if failure.kind is Kind.PAUSED:
+            sdks.renew()
+        return DeliveryError(failure)
 
 
 def _digest(path: str) -> bytes:

@@ -1,0 +1,49 @@
+"""MLflow's own repositories for object stores, with clients whose retries and timeouts are ours.
+
+Each SDK hides a policy of its own behind one call: a store that swallows requests holds it for three minutes (S3), more
+than five (Azure), two (Google). Here a request is tried once, and its time is that of ``patience.py``; whether and
+when to try again is for ``delivery/backoff.py``, which a user can see and set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from artifactd.tracking.sdks import azure, gcs, s3
+
+SCHEMES = ("s3", "gs", "wasbs")
+"""Of the stores that are meant."""
+
+
+def repository(artifact_uri: str, tracking_uri: str) -> Any:
+    """MLflow's repository for an artifact URI.
+
+    Args:
+        artifact_uri: As the server gave it.
+        tracking_uri: The server that gave it.
+
+    Returns:
+        A repository; a plugin's own where one is installed for the scheme.
+
+    Raises:
+        Exception: Whatever MLflow or an SDK says; it is for ``classify``.
+    """
+    from mlflow.store.artifact import artifact_repository_registry as registry  # noqa: PLC0415 (MLflow is slow)
+
+    registered: Any = registry.get_registered_artifact_repositories().get(urlsplit(artifact_uri).scheme)
+    match f"{getattr(registered, '__module__', '')}.{getattr(registered, '__name__', '')}":
+        case "mlflow.store.artifact.s3_artifact_repo.S3ArtifactRepository":
+            return s3.repository(artifact_uri, tracking_uri)
+        case "mlflow.store.artifact.azure_blob_artifact_repo.AzureBlobArtifactRepository":
+            return azure.repository(artifact_uri, tracking_uri)
+        case "mlflow.store.artifact.gcs_artifact_repo.GCSArtifactRepository":
+            return gcs.repository(artifact_uri, tracking_uri)
+        case _:
+            return registry.get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+
+
+def renew() -> None:
+    """Have the next request of each SDK made with credentials that are read anew."""
+    for module in (s3, azure, gcs):
+        module.shared.forget()
