@@ -115,7 +115,9 @@ _NO_CREDENTIALS = frozenset(
         "ProfileNotFound", "InvalidOperation",
     }
 )  # fmt: skip
-_WEB_PAGE = frozenset({"JSONDecodeError", "DecodeError", "ResponseParserError", "RecursionError", "ParseError"})
+_WEB_PAGE = frozenset(
+    {"JSONDecodeError", "DecodeError", "ResponseParserError", "RecursionError", "ParseError", "NotAStoreError"}
+)
 _UNREACHED = frozenset(
     {
         "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError",

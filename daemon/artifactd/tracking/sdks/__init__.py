@@ -11,9 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from artifactd.tracking.sdks import azure, gcs, s3
+from artifactd.tracking.sdks.checksums import Checksum, noting
 
-SCHEMES = ("s3", "gs", "wasbs")
-"""Of the stores that are meant."""
+__all__ = ["Checksum", "is_ours", "noting", "renew", "repository", "summing"]
+
+_MODULES = {
+    "mlflow.store.artifact.s3_artifact_repo": s3,
+    "mlflow.store.artifact.azure_blob_artifact_repo": azure,
+    "mlflow.store.artifact.gcs_artifact_repo": gcs,
+}
 
 
 def repository(artifact_uri: str, tracking_uri: str) -> Any:
@@ -32,18 +38,24 @@ def repository(artifact_uri: str, tracking_uri: str) -> Any:
     from mlflow.store.artifact import artifact_repository_registry as registry  # noqa: PLC0415 (MLflow is slow)
 
     registered: Any = registry.get_registered_artifact_repositories().get(urlsplit(artifact_uri).scheme)
-    match f"{getattr(registered, '__module__', '')}.{getattr(registered, '__name__', '')}":
-        case "mlflow.store.artifact.s3_artifact_repo.S3ArtifactRepository":
-            return s3.repository(artifact_uri, tracking_uri)
-        case "mlflow.store.artifact.azure_blob_artifact_repo.AzureBlobArtifactRepository":
-            return azure.repository(artifact_uri, tracking_uri)
-        case "mlflow.store.artifact.gcs_artifact_repo.GCSArtifactRepository":
-            return gcs.repository(artifact_uri, tracking_uri)
-        case _:
-            return registry.get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+    sdk = _MODULES.get(getattr(registered, "__module__", ""))
+    if sdk is None:
+        return registry.get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+    return sdk.repository(artifact_uri, tracking_uri)
+
+
+def is_ours(repo: object) -> bool:
+    """Whether it is one of those that are meant here."""
+    return type(repo).__module__ in _MODULES
+
+
+def summing(repo: object, size: int) -> Checksum | None:
+    """What the store will say of a content of so many bytes, to be fed with it; None where it says nothing."""
+    sdk = _MODULES.get(type(repo).__module__)
+    return None if sdk is None else sdk.summing(size)
 
 
 def renew() -> None:
     """Have the next request of each SDK made with credentials that are read anew."""
-    for module in (s3, azure, gcs):
-        module.shared.forget()
+    for sdk in _MODULES.values():
+        sdk.shared.forget()
