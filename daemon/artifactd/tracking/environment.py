@@ -32,6 +32,9 @@ LONGEST_COMMIT = 60
 slack = 0.0
 """Seconds that an object store may take for any answer beyond the usual, as things are expected now."""
 
+UNFINISHED = "_ARTIFACTD_UNFINISHED"
+"""The variable that names a folder, which outlives processes, for what they may leave open in a store."""
+
 _OURS = {
     # One policy governs, and it is not hidden in the client: seven silent retries make a dead port take 246 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

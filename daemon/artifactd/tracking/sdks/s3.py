@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from artifactd.tracking.sdks import unfinished
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
@@ -85,6 +86,7 @@ def _client() -> Any:
         preferred_transfer_client="classic",
     )
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
+    unfinished.watch(client)
     client.upload_file = partial(client.upload_file, Config=once)
     client.download_file = partial(client.download_file, Config=once)
     return client
