@@ -179,12 +179,13 @@ def _sdk_failures() -> dict[str, tuple[Exception, str, Kind, str]]:
     from google.cloud.storage.exceptions import DataCorruption
 
     def of_s3(code: str) -> Exception:
-        return ClientError({"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {}}, "PutObject")
+        exc: Exception = ClientError({"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {}}, "PutObject")
+        return exc
 
     skew = "invalid_grant: Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe"
     return {
         "clock of google's tokens": (RefreshError(skew), "gs://b/x", Kind.PAUSED, "clock is wrong"),
-        "revoked key": (RefreshError("invalid_grant: Invalid JWT Signature."), "gs://b/x", Kind.PAUSED, "no credentials"),
+        "revoked key": (RefreshError("invalid_grant: Invalid JWT"), "gs://b/x", Kind.PAUSED, "no credentials"),
         "token server down": (
             TransportError(ConnectionError("[Errno 111] Connection refused")), "gs://b/x", Kind.TRANSIENT, "reached",
         ),
