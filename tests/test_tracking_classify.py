@@ -169,3 +169,43 @@ def test_a_gateways_own_json_is_no_missing_run(status: int, tmp_path: Path) -> N
     failure = caught.value.failure
     assert (failure.kind, failure.scope) == (Kind.PAUSED, Scope.TARGET)
     assert "token expired" in failure.error
+
+
+def _sdk_failures() -> dict[str, tuple[Exception, str, Kind, str]]:
+    """What SDKs raise where no server that fits into a test would make them."""
+    from azure.core.exceptions import ClientAuthenticationError
+    from botocore.exceptions import ClientError, ConnectTimeoutError, SSOTokenLoadError
+    from google.auth.exceptions import RefreshError, TransportError
+    from google.cloud.storage.exceptions import DataCorruption
+
+    def of_s3(code: str) -> Exception:
+        exc: Exception = ClientError({"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {}}, "PutObject")
+        return exc
+
+    skew = "invalid_grant: Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe"
+    return {
+        "clock of google's tokens": (RefreshError(skew), "gs://b/x", Kind.PAUSED, "clock is wrong"),
+        "revoked key": (RefreshError("invalid_grant: Invalid JWT"), "gs://b/x", Kind.PAUSED, "no credentials"),
+        "token server down": (
+            TransportError(ConnectionError("[Errno 111] Connection refused")), "gs://b/x", Kind.TRANSIENT, "reached",
+        ),
+        "corrupted": (DataCorruption(None, "crc32c"), "gs://b/x", Kind.TRANSIENT, "other bytes than were sent"),
+        "sso": (SSOTokenLoadError(error_msg="expired"), "s3://b/x", Kind.PAUSED, "no credentials"),
+        "session token": (of_s3("ExpiredToken"), "s3://b/x", Kind.PAUSED, "have expired"),
+        "role": (of_s3("ExpiredTokenException"), "s3://b/x", Kind.PAUSED, "have expired"),
+        "upload gone": (of_s3("NoSuchUpload"), "s3://b/x", Kind.TRANSIENT, "nothing of the upload"),
+        "long name": (of_s3("KeyTooLongError"), "s3://b/x", Kind.PERMANENT, "of that name"),
+        "unknown, no status": (of_s3("Strange"), "s3://b/x", Kind.PERMANENT, "refuses it"),
+        "syn": (ConnectTimeoutError(endpoint_url="http://h:1/x"), "s3://b/x", Kind.TRANSIENT, "reached at h:1"),
+        "entra": (ClientAuthenticationError("AADSTS7000222: expired"), "wasbs://c@a/x", Kind.PAUSED, "no credentials"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(_sdk_failures()))
+def test_what_only_a_cloud_says(name: str) -> None:
+    exc, where, kind, words = _sdk_failures()[name]
+    failure = classify(exc, target=where, scope=Scope.RUN)
+    assert failure.kind is kind, failure
+    assert words in failure.error
+    assert failure.error.startswith(where)
+    assert failure.cure

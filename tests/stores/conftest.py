@@ -1,40 +1,48 @@
-"""The forms of store, each started once when its first test asks for it."""
+"""The object stores, each started once when its first test asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
-from conftest import MlflowServer
-from stores.form import Form
-
-_Get = Callable[[str], object]
-
-FORMS: dict[str, Callable[[pytest.FixtureRequest, pytest.TempPathFactory], Form]] = {}
-
-
-def form_of(make: Callable[[pytest.FixtureRequest, pytest.TempPathFactory], Form]) -> None:
-    """Add a form to the table, under its function's name."""
-    FORMS[make.__name__.removeprefix("_")] = make
+from stores.azurite import azurite as run_azurite
+from stores.fakegcs import fakegcs as run_fakegcs
+from stores.objects import ObjectStore
+from stores.running import NotThereError
+from stores.seaweed import seaweed as run_seaweed
 
 
-@form_of
-def _embedded(_: pytest.FixtureRequest, folder: pytest.TempPathFactory) -> Form:
-    base = folder.mktemp("embedded")
-    (base / "artifacts").mkdir()
-    return Form(
-        "local folder", f"sqlite:///{base}/mlflow.db", (base / "artifacts").as_uri(), checksum="", atomic=True
-    )
+def _started(start: Callable[[Path], AbstractContextManager[ObjectStore]], folder: Path) -> Iterator[ObjectStore]:
+    try:
+        with start(folder) as store:
+            yield store
+    except NotThereError as exc:
+        pytest.fail(f"a store could not be started: {exc}")
 
 
-@form_of
-def _proxied_folder(request: pytest.FixtureRequest, _: pytest.TempPathFactory) -> Form:
-    server: MlflowServer = request.getfixturevalue("mlflow_server")
-    return Form("server, its folder", server.uri)
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server."""
+    yield from _started(run_seaweed, tmp_path_factory.mktemp("seaweed"))
 
 
-@pytest.fixture(scope="session", params=list(FORMS))
-def form(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Form:
-    """Each form in turn."""
-    return FORMS[request.param](request, tmp_path_factory)
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An Azure Blob server."""
+    yield from _started(run_azurite, tmp_path_factory.mktemp("azurite"))
+
+
+@pytest.fixture(scope="session")
+def fakegcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A Google Cloud Storage server."""
+    yield from _started(run_fakegcs, tmp_path_factory.mktemp("fakegcs"))
+
+
+@pytest.fixture(params=["seaweed", "azurite", "fakegcs"])
+def object_store(request: pytest.FixtureRequest) -> ObjectStore:
+    """Each of them in turn."""
+    store: ObjectStore = request.getfixturevalue(request.param)
+    return store

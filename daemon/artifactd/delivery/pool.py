@@ -20,7 +20,7 @@ from artifactd import __version__, failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking.environment import IN_FLIGHT, REQUEST_TIMEOUT, SLOWEST, SPOOL_RATE
+from artifactd.tracking.environment import IN_FLIGHT, REQUEST_TIMEOUT, SLOWEST, SPOOL_RATE, UNFINISHED
 
 STUCK_AFTER = 2 * (REQUEST_TIMEOUT + IN_FLIGHT // SLOWEST)
 """Seconds without a byte moved after which a worker is ended; plus the time its largest file may be spooled."""
@@ -117,6 +117,7 @@ class Pool:
         if self._staging is not None:
             self._staging.mkdir(mode=0o700, exist_ok=True)
             temporary["TMPDIR"] = str(self._staging)
+            temporary[UNFINISHED] = str(self._staging.with_name("unfinished"))
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
             [sys.executable, "-m", "artifactd.delivery.nursery", str(theirs.fileno()), str(os.getpid())],

@@ -36,7 +36,7 @@ from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth
 from artifactd.names import versioned
 from artifactd.tracking import runs, server
-from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.artifacts import Checksum, RunArtifacts
 from artifactd.tracking.steady import ChangedError
 from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
 from artifactd.watching.signature import Signature
@@ -46,6 +46,9 @@ SPAN = 1.0
 
 _BLOCK = 2**20
 """Bytes of a growing file that are copied at a time."""
+
+_HASHED = 2**18
+"""Bytes of a file that are hashed at a time, as ``hashlib.file_digest`` does."""
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -223,9 +226,9 @@ def _send(
             return NotAtRest(file, seen, "it changed", 0)
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
             return NotAtRest(file, seen, STILL_OPEN, 0)
+        checksum = store.summing(seen.size)
         try:
-            with open(fd, "rb", closefd=False) as stream:
-                digest = hashlib.file_digest(stream, "sha256").digest()
+            digest = _digest(fd, checksum)
         except OSError as exc:
             return NotDelivered(file, _unreadable(exc), 0, touched=False)
         file = held.look_up(file, seen.size, digest)
@@ -233,7 +236,7 @@ def _send(
         if digest != file.digest:
             failpoint.reach("upload.before")
             try:
-                store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
+                store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen, checksum)
             except ChangedError as exc:
                 return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
             failpoint.reach("upload.after")
@@ -246,6 +249,19 @@ def _send(
         os.close(fd)
 
 
+def _digest(fd: int, checksum: Checksum | None) -> bytes:
+    """SHA-256 of an open file, from its beginning; what the store will say of it is made from the same reading."""
+    with open(fd, "rb", closefd=False) as stream:
+        stream.seek(0)
+        if checksum is None:
+            return hashlib.file_digest(stream, "sha256").digest()
+        digest = hashlib.sha256()
+        while block := stream.read(_HASHED):
+            digest.update(block)
+            checksum.update(block)
+    return digest.digest()
+
+
 def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts, begun: float) -> Stored | NotAtRest:
     """Send a growing file's first bytes, as many as there are now, by way of a copy that no writer can reach.
 
@@ -253,24 +269,27 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
     """
     with tempfile.TemporaryFile(prefix="artifactd-") as copy:
         digest = hashlib.sha256()
+        checksum = store.summing(seen.size)
         left = seen.size
         with open(fd, "rb", closefd=False) as stream:
             while left and (block := stream.read(min(left, _BLOCK))):
                 copy.write(block)
                 digest.update(block)
+                if checksum is not None:
+                    checksum.update(block)
                 left -= len(block)
         copy.flush()
         now = Signature.of(os.fstat(fd))
         if left or now.size < seen.size:
             return NotAtRest(file, now, "it was cut short while it was copied", 0)
         failpoint.reach("upload.before")
-        store.upload(copy.fileno(), seen.size, file.dir, file.leaf)
+        store.upload(copy.fileno(), seen.size, file.dir, file.leaf, checksum=checksum)
         failpoint.reach("upload.after")
     return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 
 def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivered]:
-    """Ask the store, folder by folder, whether it lists what was sent with its size."""
+    """Ask the store, folder by folder, whether it lists what was sent with its size, and whether it has the content."""
     results: list[Stored | NotDelivered] = []
     for folder in {s.file.dir for s in sent}:
         group = [s for s in sent if s.file.dir == folder]
@@ -284,12 +303,27 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
             continue
         took = (time.monotonic() - begun) / len(group)
         for s in group:
-            size = listed.get(s.file.leaf)
-            if size == s.size:
+            failure = _not_held(s, listed.get(s.file.leaf), store)
+            if failure is None:
                 results.append(replace(s, seconds=s.seconds + took))
             else:
-                results.append(NotDelivered(s.file, _not_listed(s.size, size), s.sent or 0, touched=True))
+                results.append(NotDelivered(s.file, failure, s.sent or 0, touched=True))
     return results
+
+
+def _not_held(sent: Stored, size: int | None, store: RunArtifacts) -> Failure | None:
+    if size != sent.size:
+        return _not_listed(sent.size, size)
+    try:
+        differs = store.differs(sent.file.dir, sent.file.leaf, sent.size, sent.digest)
+    except DeliveryError as exc:
+        return exc.failure
+    if not differs:
+        return None
+    return Failure(
+        Kind.TRANSIENT, Scope.FILE, "the upload was accepted, but the store holds another content of that size",
+        "See what else writes there, and what stands between; it is sent again by itself",
+    )  # fmt: skip
 
 
 def _not_listed(sent: int, size: int | None) -> Failure:

@@ -12,17 +12,32 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Kind, Scope
-from artifactd.tracking import environment
+from artifactd.tracking import environment, sdks
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
 
+Checksum = sdks.Checksum
+
 _patience: dict[tuple[str, str], int] = {}
 """Seconds that a listing may take, by artifact URI and folder, where the usual was not enough."""
+
+_distrusted: set[tuple[str, bool]] = set()
+"""Kinds of objects of which the store's checksum is no MD5."""
+_proven: set[tuple[str, bool]] = set()
+"""Kinds of objects of which it is one."""
+_SEVERAL = 8 * 2**20
+"""Bytes from which stores may get an object in several parts."""
+
+_FIRST_CONTACT = 128 * 1024
+"""Bytes of an upload that is preceded by a small question, if the store has not answered for ``_FRESH`` seconds."""
+_FRESH = 30.0
 
 _ROOM = 2
 """Times an artifact's size that must be free before it is brought here to be compared."""
@@ -48,7 +63,6 @@ class RunArtifacts:
         try:
             # MLflow is slow to import.
             from mlflow.store.artifact import http_artifact_repo, local_artifact_repo  # noqa: PLC0415
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
             install(http_artifact_repo, local_artifact_repo)
             if artifact_uri.lower().startswith("sftp:"):
@@ -56,13 +70,28 @@ class RunArtifacts:
 
                 sftp.register()
                 install(sftp)
-            self._repo: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+            self._repo: Any = sdks.repository(artifact_uri, tracking_uri)
+            self._is_object_store = sdks.is_ours(self._repo)
+            self._answered = float("-inf")
+            self._sums: dict[str, str] = {}
+            self._said: dict[str, str] = {}
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
         except Exception as exc:
             raise self._classed(exc) from exc
 
-    def upload(self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True) -> None:
+    def summing(self, size: int) -> sdks.Checksum | None:
+        """What the store will say of a content besides its size, to be fed with it; None where it says nothing of use.
+
+        Args:
+            size: Bytes of the content.
+        """
+        return None if self._kind(size) in _distrusted else sdks.summing(self._repo, size)
+
+    def upload(
+        self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True,
+        checksum: sdks.Checksum | None = None,
+    ) -> None:  # fmt: skip
         """Send what is open as `fd` to ``folder/leaf``, replacing what stands there.
 
         MLflow takes a path and names the artifact after it. The path handed over is a link, under the wanted name,
@@ -74,10 +103,12 @@ class RunArtifacts:
             folder: Artifact path of the folder, "" for the run's root.
             leaf: The artifact's name.
             unchanged: Whether the file is still what it was; asked now and then, and before its last byte goes out.
+            checksum: Of ``summing``, fed with the content; for ``differs``.
 
         Raises:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
         """
+        self._meet(size, folder, leaf)
         environment.expect_bytes(size)
         source = None
         try:
@@ -90,6 +121,53 @@ class RunArtifacts:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc
             raise self._classed(exc) from exc
+        self._answered = time.monotonic()
+        if checksum is not None:
+            self._sums[_join(folder, leaf)] = checksum.value()
+
+    def differs(self, folder: str, leaf: str, size: int, digest: bytes) -> bool:
+        """Whether the store holds another content than was uploaded, by its own word in the last ``sizes``.
+
+        Its word is a checksum that it may make in a way of its own. So where it is not the one that was expected, the
+        content is read back: if that is right, no such word of this store is asked for again. Without the room for
+        that, it is believed if it was right before.
+
+        Args:
+            folder: Artifact path of the folder.
+            leaf: The artifact's name.
+            size: Bytes, as the store lists them.
+            digest: SHA-256 of what was uploaded.
+
+        Raises:
+            DeliveryError: It cannot be read back.
+        """
+        path = _join(folder, leaf)
+        expected, said = self._sums.pop(path, None), self._said.get(path)
+        if expected is None or said is None:
+            return False
+        kind = self._kind(size)
+        if expected == said:
+            _proven.add(kind)
+            return False
+        held = self.digest(path, size)
+        if held is None:
+            return kind in _proven
+        if held == digest:
+            _distrusted.add(kind)
+        return held != digest
+
+    def _kind(self, size: int) -> tuple[str, bool]:
+        """Of objects whose checksums are made alike: in one bucket, of one part or of several."""
+        return self._artifact_uri.partition("://")[2].partition("/")[0], size >= _SEVERAL
+
+    def _meet(self, size: int, folder: str, leaf: str) -> None:
+        """Learn by a small request whether an object store is there: a big body may take long to find out."""
+        if self._is_object_store and size > _FIRST_CONTACT and time.monotonic() - self._answered > _FRESH:
+            environment.expect_bytes(0)
+            try:
+                self._repo.list_artifacts(_join(folder, leaf))
+            except Exception as exc:
+                raise self._classed(exc) from exc
 
     def sizes(self, folder: str, names: Collection[str] | None = None) -> dict[str, int]:
         """Files that the store lists directly in `folder`, with their sizes in bytes.
@@ -102,7 +180,12 @@ class RunArtifacts:
         """
         if names is not None and self._root is not None:
             return self._sizes_on_disk(os.path.join(self._root, folder), names)
-        return {name: size for name, size, is_dir in self._entries(folder) if not is_dir}
+        top = urlsplit(self._artifact_uri).path.strip("/")
+        paths = {_join(top, path): path for path in self._sums if path.rpartition("/")[0] == folder}
+        with sdks.noting(paths) as said:
+            found = {name: size for name, size, is_dir in self._entries(folder) if not is_dir}
+        self._said = {paths[key]: checksum for key, checksum in said.items()}
+        return found
 
     def _sizes_on_disk(self, folder: str, names: Collection[str]) -> dict[str, int]:
         # MLflow's listing is a stat of each file in the folder, of which there may be a hundred thousand.
@@ -140,9 +223,10 @@ class RunArtifacts:
             listed = self._repo.list_artifacts(folder or None)
         except Exception as exc:
             error = self._classed(exc)
-            if error.failure.kind is Kind.TRANSIENT:
+            if error.failure.kind is Kind.TRANSIENT and not self._is_object_store:  # which lists page by page
                 _patience[key] = min(2 * patience, environment.LONGEST_LISTING)
             raise error from exc
+        self._answered = time.monotonic()
         # A store that lists its own folder, or a way out of it, is not followed there.
         names = ((i.path.rpartition("/")[2], i) for i in listed)
         return [(name, i.file_size or 0, bool(i.is_dir)) for name, i in names if name not in ("", ".", "..")]
@@ -182,7 +266,14 @@ class RunArtifacts:
             part.unlink(missing_ok=True)
 
     def _classed(self, exc: Exception) -> DeliveryError:
-        return DeliveryError(classify(exc, target=self._where, scope=self._scope))
+        failure = classify(exc, target=self._where, scope=self._scope)
+        if failure.kind is Kind.PAUSED:
+            sdks.renew()
+        return DeliveryError(failure)
+
+
+def _join(folder: str, leaf: str) -> str:
+    return f"{folder}/{leaf}" if folder else leaf
 
 
 def _digest(path: str) -> bytes:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
+from artifactd.tracking.refusals import refusal
 from artifactd.tracking.waits import retry_after
 
 _CREDENTIALS = (
@@ -81,7 +82,11 @@ def classify(exc: BaseException, *, target: str, scope: Scope) -> Failure:
         return exc.failure
     chain = list(_chain(exc))
     wait = max((w for w in map(retry_after, chain) if w), default=0.0)
-    return replace(_classify(exc, chain, target, scope), retry_after=wait)
+    missing = next((e for e in chain if isinstance(e, ModuleNotFoundError)), None)
+    if missing is not None:
+        return _missing_module(missing, mask(target), scope)
+    failure = refusal(chain, mask(target), scope) or _classify(exc, chain, target, scope)
+    return replace(failure, retry_after=wait)
 
 
 def _classify(exc: BaseException, chain: list[BaseException], target: str, scope: Scope) -> Failure:
@@ -93,9 +98,6 @@ def _classify(exc: BaseException, chain: list[BaseException], target: str, scope
     def fail(kind: Kind, scope: Scope, what: str, cure: str = "") -> Failure:
         return Failure(kind, scope, mask(what), cure)
 
-    missing = next((e for e in chain if isinstance(e, ModuleNotFoundError)), None)
-    if missing is not None:
-        return _missing_module(missing, where, scope)
     if "SSLError" in names or "SSLCertVerificationError" in names:
         return fail(
             Kind.PAUSED, Scope.TARGET, f"the certificate of {where} is not trusted ({text})",
@@ -171,8 +173,9 @@ def _chain(exc: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(e))
         yield e
         pending += [e.__cause__, e.__context__]
-        # urllib3 and requests hide the cause in `reason` and in their arguments.
-        pending += [a for a in (getattr(e, "reason", None), *e.args) if isinstance(a, BaseException)]
+        # urllib3 and requests hide the cause in `reason` and in their arguments, Azure's SDK in `inner_exception`.
+        hidden = (getattr(e, "reason", None), getattr(e, "inner_exception", None), *e.args)
+        pending += [a for a in hidden if isinstance(a, BaseException)]
 
 
 def _said(chain: list[BaseException]) -> str:

@@ -26,6 +26,15 @@ IN_FLIGHT = 4 * 2**20
 SPOOL_RATE = 8 * 2**20
 """Bytes/s that a server is trusted to move on to its store while the client waits in silence for the answer."""
 
+LONGEST_COMMIT = 60
+"""Seconds at most that an object store may take to make one object of a big file's parts."""
+
+slack = 0.0
+"""Seconds that an object store may take for any answer beyond the usual, as things are expected now."""
+
+UNFINISHED = "_ARTIFACTD_UNFINISHED"
+"""The variable that names a folder, which outlives processes, for what they may leave open in a store."""
+
 _OURS = {
     # One policy governs, and it is not hidden in the client: seven silent retries make a dead port take 246 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -55,8 +64,10 @@ def expect_bytes(size: int, patience: int = REQUEST_TIMEOUT) -> None:
         size: Bytes of the largest file in the next calls.
         patience: Seconds for what does not depend on the size.
     """
-    slack = min(size, IN_FLIGHT) // SLOWEST + size // SPOOL_RATE
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(patience + slack)
+    global slack  # noqa: PLW0603 (MLflow's is as global: the environment)
+    silent = min(size, IN_FLIGHT) // SLOWEST + size // SPOOL_RATE
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(patience + silent)
+    slack = patience - REQUEST_TIMEOUT + min(size / SPOOL_RATE, LONGEST_COMMIT)
 
 
 def require_engine(tracking_uri: str) -> None:

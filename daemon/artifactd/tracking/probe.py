@@ -25,12 +25,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking import environment, server
+from artifactd.tracking import environment, sdks, server
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.classify import classify
 
@@ -308,11 +308,9 @@ def _wrong(error: str, cure: str) -> DeliveryError:
 
 
 def _remove(artifact_uri: str, tracking_uri: str) -> bool:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
-
     environment.expect_bytes(0)
     try:
-        repository: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+        repository = sdks.repository(artifact_uri, tracking_uri)
         repository.delete_artifacts(OBJECT)
         return all(info.path != OBJECT for info in repository.list_artifacts(None))
     except Exception:  # noqa: BLE001 (a store that lets nothing be deleted is in order, and said so)

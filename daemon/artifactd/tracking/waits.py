@@ -38,8 +38,11 @@ def retry_after(exc: BaseException) -> float | None:
     """Seconds that the server asked for, as far as this exception knows; for an answer without a header, None."""
     noted = getattr(exc, _NOTE, None)
     if noted is None:
-        headers = getattr(getattr(exc, "response", None), "headers", None) or {}
-        noted = headers.get("Retry-After")
+        response = getattr(exc, "response", None)
+        if isinstance(response, dict):  # botocore
+            noted = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after")
+        else:
+            noted = (getattr(response, "headers", None) or {}).get("Retry-After")
     try:
         return None if noted is None else float(noted)
     except ValueError:

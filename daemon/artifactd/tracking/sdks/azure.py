@@ -1,0 +1,97 @@
+"""Azure Blob: MLflow's repository with a client that tries once.
+
+The ways to name oneself are MLflow's, in its order: a connection string, the account's key, then what
+``DefaultAzureCredential`` finds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from artifactd.tracking.sdks.checksums import Checksum, note
+from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
+from artifactd.tracking.sdks.shared import Shared
+
+_PROGRAM_SECONDS = 4
+"""For a program that is asked for a token (az, azd, pwsh), where one is installed."""
+
+
+_ONE_REQUEST = 64 * 2**20
+"""Bytes up to which a blob comes in one request, and has an MD5: the SDK's own default."""
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[str]:
+    yield environ.get("AZURE_FEDERATED_TOKEN_FILE", "")
+    yield environ.get("AZURE_CLIENT_CERTIFICATE_PATH", "")
+
+
+shared = Shared(("AZURE_", "MLFLOW_TRACKING_"), _files)
+
+
+def repository(artifact_uri: str, tracking_uri: str) -> Any:
+    """MLflow's repository for a wasbs:// URI."""
+    from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository as Theirs  # noqa: PLC0415
+
+    _, account, _, suffix = Theirs.parse_wasbs_uri(artifact_uri)
+    url = f"https://{account}.{suffix}"
+    current = partial(shared.get, url, partial(_client, url, artifact_uri))
+    repo: Any = Theirs(artifact_uri, client=current(), tracking_uri=tracking_uri)
+    repo.client = _Current(current)
+    return repo
+
+
+def summing(size: int) -> Checksum | None:
+    """What becomes the Content-MD5 of a content of so many bytes; None for blobs of blocks, which have none."""
+    return Checksum() if size <= _ONE_REQUEST else None
+
+
+class _Current:
+    """The client that is right at the moment of a call, for what MLflow asks of it."""
+
+    def __init__(self, current: Any) -> None:
+        self._current = current
+
+    def get_container_client(self, container: str) -> Any:
+        client = self._current().get_container_client(container)
+        client.walk_blobs = partial(_noted, client.walk_blobs)
+        client.upload_blob = partial(_upload, client.upload_blob)
+        return client
+
+
+def _noted(walk: Any, **options: Any) -> Iterator[Any]:
+    for item in walk(**options):
+        settings = getattr(item, "content_settings", None)  # a folder has none
+        if settings is not None:
+            note(item.name, settings.content_md5)
+        yield item
+
+
+def _upload(upload: Any, name: str, data: Any, **options: Any) -> Any:
+    # Nothing is kept of blocks to be compared afterwards, so the store compares each as it comes.
+    blocks = os.fstat(data.fileno()).st_size > _ONE_REQUEST
+    return upload(name, data, **options, validate_content=blocks)
+
+
+def _client(url: str, artifact_uri: str) -> Any:
+    from azure.storage.blob import BlobServiceClient  # noqa: PLC0415  (an extra)
+    from mlflow.utils.credentials import get_default_host_creds  # noqa: PLC0415
+
+    install()
+    once = {"retry_total": 0, "connection_timeout": CONNECT, "read_timeout": SILENCE}
+    settings = {
+        **once,
+        "max_single_put_size": _ONE_REQUEST,
+        "connection_verify": get_default_host_creds(artifact_uri).verify,
+    }
+    known = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if known is not None:
+        return BlobServiceClient.from_connection_string(known, **settings)
+    key: Any = os.environ.get("AZURE_STORAGE_ACCESS_KEY")
+    if key is None:
+        from azure.identity import DefaultAzureCredential  # noqa: PLC0415  (an extra)
+
+        key = DefaultAzureCredential(process_timeout=_PROGRAM_SECONDS, **once)
+    return BlobServiceClient(url, credential=key, **settings)

@@ -1,0 +1,101 @@
+"""Google Cloud Storage: MLflow's repository with a client that tries once, and is never anonymous by accident.
+
+Without credentials MLflow (3.17) goes on as nobody, and the store's answer to nobody is about rights, not about
+credentials. Here that is an error, unless an emulator is named (STORAGE_EMULATOR_HOST) or credentials are turned
+off by Google's own variable (CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true).
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from artifactd.tracking.sdks.checksums import Checksum, note
+from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
+from artifactd.tracking.sdks.shared import Shared
+
+_METADATA = {"GCE_METADATA_TIMEOUT": "2", "GCE_METADATA_DETECT_RETRIES": "2"}
+"""Whether this machine is Google's is asked twice, 2 s each, where the user did not say otherwise."""
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[str]:
+    yield environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    yield os.path.join(environ.get("CLOUDSDK_CONFIG", "~/.config/gcloud"), "application_default_credentials.json")
+
+
+shared = Shared(("GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "API_ENDPOINT_OVERRIDE", "GCE_"), _files)
+
+
+def repository(artifact_uri: str, tracking_uri: str) -> Any:
+    """MLflow's repository for a gs:// URI."""
+    from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository  # noqa: PLC0415 (MLflow is slow)
+
+    current = partial(shared.get, "", _client)
+    repo: Any = GCSArtifactRepository(artifact_uri, client=current(), tracking_uri=tracking_uri)
+    repo._get_bucket = partial(_bucket, current)
+    return repo
+
+
+def summing(_: int) -> Checksum:
+    """What becomes the md5Hash of a content."""
+    return Checksum()
+
+
+def _bucket(current: Any, name: str) -> Any:
+    bucket = current().bucket(name)
+    theirs = bucket.list_blobs
+    bucket.list_blobs = lambda **options: _Noted(theirs(**options))
+    return bucket
+
+
+class _Noted:
+    """A listing, which notes the checksums of what is taken from it."""
+
+    def __init__(self, listing: Any) -> None:
+        self._listing = listing
+
+    @property
+    def pages(self) -> Any:
+        return self._listing.pages
+
+    def __iter__(self) -> Iterator[Any]:
+        for blob in self._listing:
+            note(blob.name, base64.b64decode(blob.md5_hash or ""))
+            yield blob
+
+
+def _client() -> Any:
+    for name, value in _METADATA.items():
+        os.environ.setdefault(name, value)  # read when the SDK is imported
+    import google.auth  # noqa: PLC0415  (an extra)
+    from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
+    from google.auth.transport.requests import AuthorizedSession, Request  # noqa: PLC0415
+    from google.cloud import storage  # noqa: PLC0415
+    from google.cloud.storage.retry import DEFAULT_RETRY  # noqa: PLC0415
+    from requests import Session  # noqa: PLC0415
+
+    install()
+    # The object stands in a hundred default arguments, which MLflow does not pass.
+    DEFAULT_RETRY._predicate = _never
+
+    class Once(AuthorizedSession):  # type: ignore[misc]
+        """Google's session, with our time for every request, those for tokens included."""
+
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            return super().request(*args, **{**kwargs, "timeout": (CONNECT, SILENCE)})
+
+    disabled = os.environ.get("CLOUDSDK_AUTH_DISABLE_CREDENTIALS", "").lower() in ("true", "1", "yes")
+    if os.environ.get("STORAGE_EMULATOR_HOST") or disabled:
+        credentials: Any = AnonymousCredentials()
+    else:
+        credentials, _ = google.auth.default(scopes=storage.Client.SCOPE)
+    session = Once(credentials, auth_request=Request(Session()))
+    session.configure_mtls_channel()
+    return storage.Client(project=None, credentials=credentials, _http=session)
+
+
+def _never(_: Exception) -> bool:
+    return False

@@ -1,0 +1,92 @@
+"""S3: MLflow's repository with a client of boto3 that tries once.
+
+The client is made by MLflow's own function, so that each of its variables works, from a session of ours: that session's
+settings are what botocore falls back to, for S3 and for the roles and tokens on the way there. MLflow (3.17) keeps
+clients for 300 s, and boto3's default session keeps credentials for ever: both are passed by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from artifactd.tracking.sdks import unfinished
+from artifactd.tracking.sdks.checksums import Checksum, note
+from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
+from artifactd.tracking.sdks.shared import Shared
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[str]:
+    yield environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    yield environ.get("AWS_CONFIG_FILE", "~/.aws/config")
+
+
+shared = Shared(("AWS_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_"), _files)
+
+
+_PART = 8 * 2**20
+"""Bytes from which an object is sent in parts, and of each part: boto3's own defaults; ETags rest on them."""
+
+
+class NotAStoreError(Exception):
+    """What was answered is well-formed, and yet no answer of an S3 server."""
+
+
+def repository(artifact_uri: str, tracking_uri: str) -> Any:
+    """MLflow's repository for an s3:// URI."""
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository  # noqa: PLC0415 (MLflow is slow)
+
+    repo: Any = S3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri)
+    repo._get_s3_client = partial(shared.get, "", _client)
+    return repo
+
+
+def summing(size: int) -> Checksum:
+    """What becomes the ETag of a content of so many bytes."""
+    if size < _PART:
+        return Checksum()
+    from s3transfer.utils import ChunksizeAdjuster  # noqa: PLC0415  (comes with boto3)
+
+    return Checksum(ChunksizeAdjuster().adjust_chunksize(_PART, size))
+
+
+def _listed(parsed: dict[str, Any], **_: Any) -> None:
+    if parsed.get("ResponseMetadata", {}).get("HTTPStatusCode") == 200 and "IsTruncated" not in parsed:
+        raise NotAStoreError("the listing is a web page")  # which botocore takes for a bucket without objects
+    for item in parsed.get("Contents", ()):
+        note(item["Key"], item.get("ETag", "").strip('"'))
+
+
+def _client() -> Any:
+    import boto3  # noqa: PLC0415  (an extra)
+    from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.session import Session  # noqa: PLC0415
+    from mlflow.store.artifact import s3_artifact_repo as theirs  # noqa: PLC0415
+
+    install()
+    session = Session()
+    session.set_default_client_config(
+        Config(
+            connect_timeout=CONNECT,
+            read_timeout=SILENCE,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            tcp_keepalive=True,
+        )
+    )
+    boto3.setup_default_session(botocore_session=session)
+    theirs._cached_get_s3_client.cache_clear()
+    client = theirs._get_s3_client()
+    # Amazon's other engine (awscrt) is taken by itself on some machines, and has a policy of its own.
+    once = TransferConfig(
+        multipart_threshold=_PART,
+        multipart_chunksize=_PART,
+        num_download_attempts=1,
+        preferred_transfer_client="classic",
+    )
+    client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
+    unfinished.watch(client)
+    client.upload_file = partial(client.upload_file, Config=once)
+    client.download_file = partial(client.download_file, Config=once)
+    return client

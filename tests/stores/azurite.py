@@ -1,0 +1,101 @@
+"""Azurite: Microsoft's own emulator of Azure Blob, an npm package."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from stores.objects import ObjectStore
+from stores.running import NotThereError, answers, running
+from support import free_port
+
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The emulator's account and key, the same everywhere, and published with it."""
+CONTAINER = "artifacts"
+_VERSION = "3"
+
+
+def program() -> str:
+    """The command `azurite-blob`, installed into the user's cache if need be."""
+    found = shutil.which("azurite-blob")
+    if found is not None:
+        return found
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "artifactd-tests" / "azurite"
+    command = cache / "node_modules" / ".bin" / "azurite-blob"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not command.exists():
+            _install(cache)
+    return str(command)
+
+
+def _install(folder: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        raise NotThereError("Azurite needs node 18 and npm: apt-get install nodejs npm")
+    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", f"azurite@{_VERSION}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode != 0:
+        raise NotThereError(f"npm install azurite failed: {done.stderr[-500:]}")
+
+
+def connection_string(endpoint: str, key: str = KEY) -> str:
+    return (
+        f"DefaultEndpointsProtocol={endpoint.partition(':')[0]};AccountName={ACCOUNT};AccountKey={key};"
+        f"BlobEndpoint={endpoint}/{ACCOUNT};"
+    )
+
+
+def location(container: str = CONTAINER) -> str:
+    return f"wasbs://{container}@{ACCOUNT}.blob.core.windows.net/mlflow"
+
+
+@contextlib.contextmanager
+def azurite(folder: Path) -> Iterator[ObjectStore]:
+    """A server with one container, the account's owner, and somebody with a signature to read.
+
+    Args:
+        folder: Takes all that it stores.
+
+    Raises:
+        NotThereError: It is not installed and cannot be.
+    """
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [
+        program(), "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(folder),
+        "--blobHost", "127.0.0.1", "--blobPort", str(port),
+    ]  # fmt: skip
+    with running(command, folder / "azurite.log", lambda: answers(port)):
+        _make_container(endpoint)
+        yield ObjectStore(
+            location(), {"AZURE_STORAGE_CONNECTION_STRING": connection_string(endpoint)}, endpoint,
+            {"AZURE_STORAGE_CONNECTION_STRING": _reading(endpoint)}, location("no-such-container"),
+        )  # fmt: skip
+
+
+def _make_container(endpoint: str) -> None:
+    from azure.storage.blob import BlobServiceClient
+
+    with BlobServiceClient.from_connection_string(connection_string(endpoint)) as client:
+        client.create_container(CONTAINER)
+
+
+def _reading(endpoint: str) -> str:
+    """A connection string with a shared access signature that lets read and list."""
+    from datetime import UTC, datetime, timedelta
+
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    signature = generate_account_sas(
+        ACCOUNT, KEY, resource_types=ResourceTypes(service=True, container=True, object=True),
+        permission=AccountSasPermissions(read=True, list=True), expiry=datetime.now(UTC) + timedelta(hours=6),
+    )  # fmt: skip
+    return f"BlobEndpoint={endpoint}/{ACCOUNT};SharedAccessSignature={signature};"
