@@ -62,8 +62,12 @@ class Nginx:
 
     def configure(self, *servers: str) -> None:
         """Have it serve these blocks from now on; returns when its old worker takes no more."""
-        before = self._workers()
         _write(self.folder, servers)
+        self.reload()
+
+    def reload(self) -> None:
+        """Have it read its file again."""
+        before = self._workers()
         os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
         wait_for(lambda: not before & self._workers(), "nginx works by its new configuration")
 

@@ -16,13 +16,18 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from artifactd.errors import DeliveryError, Kind, Scope
-from artifactd.tracking import environment
+from artifactd.errors import DeliveryError, Failure, Kind, Scope
+from artifactd.secrets import mask
+from artifactd.tracking import environment, limits
+from artifactd.tracking.answers import check_answers
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
 
 _patience: dict[tuple[str, str], int] = {}
 """Seconds that a listing may take, by artifact URI and folder, where the usual was not enough."""
+
+_ASK_FIRST = 16 * 2**20
+"""Bytes from which on it is asked whether a gateway would refuse them, before they are sent in vain."""
 
 _ROOM = 2
 """Times an artifact's size that must be free before it is brought here to be compared."""
@@ -51,6 +56,7 @@ class RunArtifacts:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
             install(http_artifact_repo, local_artifact_repo)
+            check_answers()
             self._repo: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
@@ -74,6 +80,8 @@ class RunArtifacts:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
         """
         environment.expect_bytes(size)
+        if size >= _ASK_FIRST:
+            self._refuse_too_large(size)
         source = None
         try:
             with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
@@ -84,7 +92,23 @@ class RunArtifacts:
         except Exception as exc:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc
+            # Refused in the middle, it may look like a broken connection.
+            self._refuse_too_large(size)
             raise self._classed(exc) from exc
+
+    def _refuse_too_large(self, size: int) -> None:
+        if self._scope is not Scope.TARGET or not limits.refuses(self._tracking_uri, size):
+            return
+        limit = limits.largest_body(self._tracking_uri)
+        most = "fewer" if limit is None else f"at most {limit:,}"
+        raise DeliveryError(
+            Failure(
+                Kind.PERMANENT, Scope.FILE,
+                f"{mask(self._tracking_uri)} answered 413: what stands before it takes {most} bytes at once, and this "
+                f"file has {size:,}",
+                "Raise the limit of the gateway (nginx: client_max_body_size 0; for no limit), then `artifactd retry`",
+            )
+        )  # fmt: skip
 
     def sizes(self, folder: str, names: Collection[str] | None = None) -> dict[str, int]:
         """Files that the store lists directly in `folder`, with their sizes in bytes.
