@@ -36,7 +36,6 @@ http {{
 }}
 """
 _PROXY = """\
-            proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_http_version 1.1;
             proxy_request_buffering off;
@@ -67,7 +66,7 @@ class Nginx:
 
     def reload(self) -> None:
         """Have it read its file again."""
-        before = self._workers()
+        before = wait_for(self._workers, "nginx has a worker")
         os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
         wait_for(lambda: not before & self._workers(), "nginx works by its new configuration")
 
@@ -83,7 +82,14 @@ class Nginx:
 
 
 def passing(
-    port: int, upstream: str, *, prefix: str = "/", tls: Certificate | None = None, more: str = "", location: str = ""
+    port: int,
+    upstream: str,
+    *,
+    prefix: str = "/",
+    tls: Certificate | None = None,
+    more: str = "",
+    location: str = "",
+    host: str = "$http_host",
 ) -> str:
     """A server block that passes what comes below `prefix` to an MLflow server.
 
@@ -94,6 +100,7 @@ def passing(
         tls: Speak TLS.
         more: Further lines of the server block.
         location: Further lines of the location.
+        host: The Host that the server is told.
     """
     secure = "" if tls is None else f"ssl_certificate {tls.chain}; ssl_certificate_key {tls.key};"
     return f"""
@@ -103,6 +110,7 @@ def passing(
         {secure}
         location {prefix} {{
             proxy_pass http://{urlsplit(upstream).netloc}/;
+            proxy_set_header Host {host};
 {_PROXY}
             {location}
         }}

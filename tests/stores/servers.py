@@ -52,18 +52,16 @@ class AuthServer(Server):
 
     def allow(self, experiment_id: str, name: str, permission: str) -> None:
         """Give a user READ, EDIT or MANAGE of an experiment."""
-        self._ask(
-            "POST", "experiments/permissions/create",
-            {"experiment_id": experiment_id, "username": name, "permission": permission},
-        )  # fmt: skip
+        what = {"resource_type": "experiment", "resource_id": experiment_id, "username": name}
+        self._ask("POST", "users/permissions/grant", {**what, "permission": permission}, version="3.0")
 
     def change_password(self, name: str, password: str) -> None:
         """The old one counts no more."""
         self._ask("PATCH", "users/update-password", {"username": name, "password": password})
 
-    def _ask(self, method: str, call: str, data: Mapping[str, str]) -> None:
+    def _ask(self, method: str, call: str, data: Mapping[str, str], version: str = "2.0") -> None:
         request = urllib.request.Request(  # noqa: S310 (our own server)
-            f"{self.uri}/api/2.0/mlflow/{call}", json.dumps(data).encode(), method=method,
+            f"{self.uri}/api/{version}/mlflow/{call}", json.dumps(data).encode(), method=method,
             headers={"Content-Type": "application/json", "Authorization": _basic(*ADMIN)},
         )  # fmt: skip
         with urllib.request.urlopen(request, timeout=30):  # noqa: S310

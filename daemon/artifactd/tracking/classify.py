@@ -168,9 +168,7 @@ def _said(chain: list[BaseException]) -> str:
         if _TOO_MANY.search(t) or _STATUS.search(t):
             text = t
             break
-    told = next((t for t in map(said, chain) if t), "")
-    if told:
-        text = f"{text}: {told}"
+    text = next((t for t in map(said, chain) if t), text)
     text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>:? ?", "", text)
     return text if len(text) <= 300 else text[:299] + "…"
 

@@ -20,6 +20,8 @@ _SET = (
 )
 _NOT_JSON = "not in a valid JSON format"
 """What ``mlflow.utils.rest_utils.verify_rest_response`` says of an answer that is a web page."""
+_SCHEMES = "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES"
+"""Names a server's setting without which it takes no sftp://, ftp:// and the like for an experiment."""
 _TLS = frozenset({"SSLError", "SSLCertVerificationError"})
 _CA_FILE = re.compile(r"Could not find (?:a suitable TLS CA certificate bundle|the TLS certificate file), invalid path")
 
@@ -65,14 +67,18 @@ def of_server(
             "Start it with --serve-artifacts, or deliver into an experiment whose artifact location is a store that "
             f"this host reaches itself (mlflow.artifact_location); {_AGAIN}",
         )  # fmt: skip
+    if _SCHEMES in text:
+        return Failure(
+            Kind.PAUSED, Scope.RUN, f"{where} does not allow the artifact location of a new experiment: {mask(text)}",
+            f"Start the server with {_SCHEMES} naming the scheme, or set another mlflow.artifact_location; {_AGAIN}",
+        )  # fmt: skip
     if status == 401 or "UNAUTHENTICATED" in codes:
         return _unknown(uri, where, text)
     if status == 403 and "Permission denied" in text:
         # What MLflow's own basic-auth says: it asks experiment by experiment, others may be open.
         return Failure(
-            Kind.PAUSED, Scope.RUN, f"{where} answered 403: {_who(uri) or 'an unnamed user'} has no permission there",
-            "Have the server's administrator grant EDIT on the experiment "
-            f"(POST /api/2.0/mlflow/experiments/permissions/create); {_AGAIN}",
+            Kind.PAUSED, Scope.RUN, f"{where} answered 403: {_who(uri) or 'an unnamed user'}: no permission there",
+            f"Have the server's administrator grant EDIT on the experiment; {_AGAIN}",
         )  # fmt: skip
     if status == 403:
         return Failure(

@@ -83,6 +83,22 @@ def _misaddressed(error: str, other: str) -> DeliveryError:
     return DeliveryError(Failure(Kind.PAUSED, Scope.TARGET, error, f'Set mlflow.tracking_uri = "{mask(other)}"'))
 
 
+def version(tracking_uri: str) -> str:
+    """Which MLflow answers there, in words; for a URI that was connected to."""
+    import mlflow  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+    if not tracking_uri.startswith(("http://", "https://")):
+        return f"MLflow {mlflow.__version__} of this environment"
+    from mlflow.utils.credentials import get_default_host_creds as creds  # noqa: PLC0415
+    from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
+
+    answer = http_request(creds(tracking_uri), "/version", "GET")
+    said = address.version_in(answer.text) if answer.status_code == 200 else None
+    return (
+        f"MLflow {said}" if said else "it does not tell its version (servers of old do not, and gateways may hide it)"
+    )
+
+
 def _make_embedded(tracking_uri: str, artifacts: Path) -> None:
     """Make the database with its artifact root: MLflow's own default would be ./mlruns of whatever folder we are in."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
