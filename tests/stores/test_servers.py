@@ -562,6 +562,38 @@ def test_a_server_that_serves_no_artifacts_though_its_experiment_says_so(direct_
     assert "--serve-artifacts" in said
 
 
+# -- two servers in one process ----------------------------------------------------------------------------------
+
+
+def test_two_servers_in_one_process_never_mix(
+    mlflow_server: MlflowServer, auth_server: AuthServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same artifact URI at both, in turns: MLflow's own cache of repositories would take one for the other."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN[0])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN[1])
+    uri = "mlflow-artifacts:/0/00000000000000000000000000000000/artifacts"
+    servers = {mlflow_server.uri: b"for the open one", auth_server.uri: b"for the one that asks"}
+    for server_ in servers:
+        server.connect(server_, embedded_artifacts=None)
+    stores = {server_: RunArtifacts(uri, server_) for server_ in servers}
+    for turn in range(10):
+        for server_, content in servers.items():
+            (tmp_path / "f").write_bytes(content)
+            with (tmp_path / "f").open("rb") as f:
+                stores[server_].upload(f.fileno(), len(content), "", f"f{turn}")
+    below = Path("artifacts", *uri.split("/")[1:])
+    for folder, content in (
+        (mlflow_server.artifact_root.parent, servers[mlflow_server.uri]),
+        (auth_server.folder, servers[auth_server.uri]),
+    ):
+        assert {p.name: p.read_bytes() for p in (folder / below).iterdir()} == {f"f{n}": content for n in range(10)}
+    for server_, content in servers.items():
+        assert set(stores[server_].sizes("").values()) == {len(content)}
+
+
+# -- what `check` says -------------------------------------------------------------------------------------------
+
+
 def checked(site: Site, **env: Any) -> tuple[int, str]:
     """Exit code and table of ``check``, on a line, within 15 s."""
     begun = time.monotonic()

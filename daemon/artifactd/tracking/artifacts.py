@@ -23,8 +23,8 @@ from artifactd.tracking.answers import check_answers
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
 
-_patience: dict[tuple[str, str], int] = {}
-"""Seconds that a listing may take, by artifact URI and folder, where the usual was not enough."""
+_patience: dict[tuple[str, str, str], int] = {}
+"""Seconds that a listing may take, by server, artifact URI and folder, where the usual was not enough."""
 
 _ASK_FIRST = 16 * 2**20
 """Bytes from which on it is asked whether a gateway would refuse them, before they are sent in vain."""
@@ -152,7 +152,7 @@ class RunArtifacts:
 
     def _entries(self, folder: str) -> list[tuple[str, int, bool]]:
         """Name, size in bytes and whether it is a folder, of all that stands directly in `folder`."""
-        key = (self._artifact_uri, folder)
+        key = (self._tracking_uri, self._artifact_uri, folder)
         patience = _patience.get(key, environment.REQUEST_TIMEOUT)
         environment.expect_bytes(0, patience)
         try:

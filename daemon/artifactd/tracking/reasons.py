@@ -114,7 +114,7 @@ def _unknown(uri: str, where: str, text: str) -> Failure:
             f"{where} answered 401: it wants to know who asks, and no credentials are set",
             _SET,
         )
-    said = "" if "not authenticated" in text else f" ({mask(text)})"
+    said = "" if "not authenticated" in text or "Client Error" in text else f" ({mask(text)})"
     return Failure(
         Kind.PAUSED, Scope.TARGET, f"{where} answered 401: it does not accept {who}{said}",
         "Correct them; a change of ~/.mlflow/credentials is seen by itself, one of the environment after a restart",

@@ -224,7 +224,7 @@ class _Store:
             self.done += ("removed",)
         way, warnings = way_to(where, tracking_uri)
         stays = "" if self.removed else f"; it stays there, in a deleted run: {OBJECT}"
-        detail = f"{way}: one object {_and(self.done)}{stays}"
+        detail = f"one object {_and(self.done)}, {way}{stays}"
         return posixpath.dirname(posixpath.dirname(where)), detail, tuple(warnings)
 
     def _experiment(self) -> str:
