@@ -22,6 +22,7 @@ from artifactd.tracking import environment, limits
 from artifactd.tracking.answers import check_answers
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
+from artifactd.tracking.way import parts_from
 
 _patience: dict[tuple[str, str, str], int] = {}
 """Seconds that a listing may take, by server, artifact URI and folder, where the usual was not enough."""
@@ -80,7 +81,7 @@ class RunArtifacts:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
         """
         environment.expect_bytes(size)
-        if size >= _ASK_FIRST:
+        if size >= _ASK_FIRST and self._scope is Scope.TARGET and size < (parts_from(self._tracking_uri) or size + 1):
             self._refuse_too_large(size)
         source = None
         try:

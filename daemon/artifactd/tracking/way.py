@@ -43,15 +43,15 @@ def _minding(tracking_uri: str) -> Iterator[str]:
             f"files over {limit / 2**20:,.1f} MiB ({limit:,} bytes) will fail: what stands before the server answers "
             "413 to them. Raise its limit (nginx: client_max_body_size 0; for none)"
         )
-    parts_from = _parts_from(tracking_uri)
-    if parts_from is not None:
+    big = parts_from(tracking_uri)
+    if big is not None:
         yield (
-            f"files of {parts_from / 2**20:,.0f} MiB and more go in parts straight to the store behind the server, "
+            f"files of {big / 2**20:,.0f} MiB and more go in parts straight to the store behind the server, "
             "which this host must reach; a part that fails begins the file anew"
         )
 
 
-def _parts_from(tracking_uri: str) -> int | None:
+def parts_from(tracking_uri: str) -> int | None:
     """Bytes from which on MLflow sends a file in parts to addresses that the server signs; None where it does not."""
     from mlflow.environment_variables import (  # noqa: PLC0415  (MLflow is slow to import)
         MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD,
