@@ -80,6 +80,7 @@ class Site:
         done = self.program.call("sync", "--config", str(self.program.config), **env)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr
         return done.stdout
 
     def refused(self, **env: Any) -> str:

@@ -53,6 +53,11 @@ def _greet(tracking_uri: str) -> None:
     from mlflow.utils.credentials import get_default_host_creds as creds  # noqa: PLC0415
     from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
 
+    if creds(tracking_uri).ignore_tls_verification:
+        import urllib3  # noqa: PLC0415  (comes with MLflow)
+
+        # A user's own choice, which `check` warns of: not to be said again at each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     try:
         answer = http_request(creds(tracking_uri), "/version", "GET")
     except Exception as exc:
