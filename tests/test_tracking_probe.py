@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from artifactd.tracking.probe import EXPERIMENT, OBJECT, Question, Step, ask, probe
+from artifactd.tracking.probe import probe
 from artifactd.tracking.server import connect
+from artifactd.tracking.trial import EXPERIMENT, OBJECT, Ended, Question, Step, ask
 from cli_support import own_environment
 from conftest import MlflowServer
 from support import free_port
@@ -25,8 +26,14 @@ def _environment(tmp_path: Path) -> Iterator[None]:
         yield
 
 
+_THROUGH = (
+    "one object written, listed, read back and removed, through the server, since it gives mlflow-artifacts: as the "
+    "location"
+)
+
+
 def steps(question: Question) -> list[Step]:
-    return [step for step in ask(question) if isinstance(step, Step)]
+    return [event.step for event in ask(question) if isinstance(event, Ended)]
 
 
 class TestWithServer:
@@ -37,7 +44,7 @@ class TestWithServer:
         mine = client.create_run("0").info.run_id
         (server, store) = probe(Question(mlflow_server.uri, None, None))
         assert (server.ok, server.detail) == (True, f"MLflow {version('mlflow-skinny')}")
-        assert (store.ok, store.detail) == (True, "one object written, listed and read back, and removed")
+        assert (store.ok, store.detail) == (True, _THROUGH)
         assert store.subject.startswith("mlflow-artifacts:")
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert client.search_runs([experiment.experiment_id]) == [], "its run is deleted"
@@ -49,11 +56,13 @@ class TestWithServer:
     ) -> None:
         client = connect(mlflow_server.uri, embedded_artifacts=None)
         client.create_experiment("near", artifact_location=f"file://{tmp_path}/share/near")
-        (_, default, near) = steps(Question(mlflow_server.uri, None, None, ("near", "unheard of", "near")))
+        (_, *stores) = steps(Question(mlflow_server.uri, None, None, ("near", "unheard of", "near")))
+        near, default = sorted(stores, key=lambda s: s.subject)  # side by side, as they are done
         assert default.subject.startswith("mlflow-artifacts:")
         assert near.subject == f"file://{tmp_path}/share/{EXPERIMENT}"
         assert near.ok
-        assert "a folder of this host" in near.detail
+        assert "directly, past the server" in near.detail
+        assert "a folder of this host" in near.warnings[0]
 
     def test_a_configured_location_that_cannot_be_written_to(self, mlflow_server: MlflowServer, tmp_path: Path) -> None:
         (tmp_path / "full").write_bytes(b"a file, not a folder")
@@ -79,7 +88,7 @@ def test_a_server_that_swallows_requests_does_not_hold_the_answer_back() -> None
         begun = time.monotonic()
         (server,) = probe(Question(uri, None, None), within=1.0)
     assert time.monotonic() - begun < 5
-    assert (server.ok, server.subject, server.detail) == (False, uri, "no answer within 1 s")
+    assert (server.ok, server.subject, server.detail) == (False, uri, "it could not be reached within 1 s")
 
 
 def test_a_page_that_is_no_mlflow_server(http_page: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from artifactd.errors import DeliveryError
 from artifactd.tracking import environment, server
 from artifactd.tracking.artifacts import RunArtifacts
-from artifactd.tracking.waits import note_retry_after
+from artifactd.tracking.waits import note_answers
 from test_tracking_classify import answering
 
 
@@ -27,7 +27,7 @@ def test_a_refused_upload_tells_how_long_to_wait(status: int, tmp_path: Path) ->
     (tmp_path / "f").write_bytes(b"x")
     with answering(status, headers={"Retry-After": "7"}) as uri, (tmp_path / "f").open("rb") as f:
         environment.prepare(uri)
-        note_retry_after()
+        note_answers()
         store = RunArtifacts(f"{uri}/api/2.0/mlflow-artifacts/artifacts/1/2/artifacts", uri)
         with pytest.raises(DeliveryError) as caught:
             store.upload(f.fileno(), 1, "", "f")

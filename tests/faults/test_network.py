@@ -91,10 +91,10 @@ TRANSIENT = {
     "endless redirects": (Fault("answer", status=302, headers=TO_LOGIN), "redirect"),
     "404 to everything": (Fault("answer", status=404, body=b"not found"), "404"),
     "uploads redirected to a login page": (
-        Fault("answer", uploads, status=302, headers=TO_LOGIN), "does not list it"),
+        Fault("answer", uploads, status=302, headers=TO_LOGIN), "redirects to"),
     "200 with HTML": (Fault("answer", status=200, headers=HTML, body=LOGIN), "web page"),
     "uploads answered 200 with HTML": (
-        Fault("answer", uploads, status=200, headers=HTML, body=LOGIN), "does not list it"),
+        Fault("answer", uploads, status=200, headers=HTML, body=LOGIN), "web page"),
     "black hole": (Fault("black_hole"), "cannot be reached"),
     "hang after headers": (Fault("hang"), "cannot be reached"),
 }  # fmt: skip

@@ -1,8 +1,9 @@
-"""Reads and changes a store with MLflow's own client, in a process of its own: SDKs keep what they saw of the environment.
+"""Reads and changes a store with MLflow's own client, in a process of its own: SDKs keep what they saw first.
 
-    python back.py files|put|remove --uri URI --experiment NAME --run NAME [--path PATH] [--source FILE]
+    python back.py files|where|put|remove --uri URI --experiment NAME --run NAME [--path PATH] [--source FILE]
 
-``files`` prints a JSON object of artifact path to [size, SHA-256]. It never asks artifactd.
+``files`` prints a JSON object of artifact path to [size, SHA-256], ``where`` the run's artifact URI. It never asks
+artifactd.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Do one of the three."""
+    """Do one of them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("do", choices=("files", "put", "remove"))
+    parser.add_argument("do", choices=("files", "where", "put", "remove"))
     parser.add_argument("--uri", required=True)
     parser.add_argument("--experiment", required=True)
     parser.add_argument("--run", required=True)
@@ -34,6 +35,9 @@ def main() -> None:
     experiment = client.get_experiment_by_name(args.experiment)
     assert experiment is not None
     (run,) = (r for r in client.search_runs([experiment.experiment_id]) if r.info.run_name == args.run)
+    if args.do == "where":
+        sys.stdout.write(run.info.artifact_uri)
+        return
     repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=args.uri)
     if args.do == "put":
         folder, _, leaf = args.path.rpartition("/")

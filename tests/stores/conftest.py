@@ -1,18 +1,23 @@
-"""The object stores, each started once when its first test asks for it."""
+"""The servers that the tests of the stores share, each started once when its first test asks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
 from stores.azurite import azurite as run_azurite
 from stores.fakegcs import fakegcs as run_fakegcs
+from stores.form import Form
+from stores.forms import FORMS
 from stores.objects import ObjectStore
 from stores.running import NotThereError
 from stores.seaweed import seaweed as run_seaweed
+from stores.servers import auth_server, direct_server, postgres_server
+
+__all__ = ["auth_server", "direct_server", "postgres_server"]
 
 
 def _started(start: Callable[[Path], AbstractContextManager[ObjectStore]], folder: Path) -> Iterator[ObjectStore]:
@@ -46,3 +51,10 @@ def object_store(request: pytest.FixtureRequest) -> ObjectStore:
     """Each of them in turn."""
     store: ObjectStore = request.getfixturevalue(request.param)
     return store
+
+
+@pytest.fixture(scope="session", params=list(FORMS))
+def form(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Form]:
+    """Each form of store in turn."""
+    with ExitStack() as ends:
+        yield FORMS[request.param](request, tmp_path_factory.mktemp(request.param), ends)

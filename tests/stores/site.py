@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from artifactd.ledger import Report, State
 from artifactd.names import decode_path
@@ -64,19 +66,31 @@ class Site:
 
     def held(self, run: Path) -> Held:
         """What the store holds of a run, by names on disk, as MLflow's own client reads it."""
-        done = self._back("files", run)
-        found: dict[str, tuple[int, str]] = json.loads(done)
+        found: dict[str, tuple[int, str]]
+        if self.form.on_disk:
+            found = {os.fsdecode(path): held for path, held in on_disk(self._folder(run)).items()}
+        else:
+            found = json.loads(self._back("files", run))
         return {decode_path(path): (size, digest) for path, (size, digest) in found.items()}
 
     def put(self, run: Path, path: str, content: bytes) -> None:
         """Overwrite an artifact behind artifactd's back."""
         source = self._base / "other"
         source.write_bytes(content)
+        if self.form.on_disk:
+            shutil.copy(source, self._folder(run) / path)
+            return
         self._back("put", run, "--path", path, "--source", str(source))
 
     def remove(self, run: Path, path: str) -> None:
         """Remove an artifact behind artifactd's back."""
+        if self.form.on_disk:
+            (self._folder(run) / path).unlink()
+            return
         self._back("remove", run, "--path", path)
+
+    def _folder(self, run: Path) -> Path:
+        return Path(urlsplit(self._back("where", run)).path)
 
     def _back(self, do: str, run: Path, *more: str) -> str:
         done = subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stores.form import Form
-from stores.site import EXPERIMENT, Site, on_disk, write
+from stores.site import Site, on_disk, write
 from support import wait_for
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(600)]
@@ -19,9 +19,10 @@ pytestmark = [pytest.mark.stores, pytest.mark.timeout(600)]
 MIB = 2**20
 NAMES = (
     b"plain.txt", b"with space.txt", b" lead", b"trail ", b"tab\there", b"new\nline", b"back\\slash", b"hash#1.png",
-    b"what?.txt", b"100%.txt", b"pct%20x", b"plus+and&eq=", b"c:drive", b"semi;colon", b"'quotes\"", b"nonutf8-\xff\xfe",
-    "nfc é".encode(), b"nfd e\xcc\x81", "emoji 🎉".encode(), b"Case.txt", b"case.txt", b"_x23_", b".hidden", b"..dots..",
-    b"a" * 255, b"\x01control", b"~tilde", b"$dollar", b"(paren)", b"[bracket]", b"{brace}", b"star*", b"pipe|", b"<lt>",
+    b"what?.txt", b"100%.txt", b"pct%20x", b"plus+and&eq=", b"c:drive", b"semi;colon", b"'quotes\"",
+    b"nonutf8-\xff\xfe", "nfc é".encode(), b"nfd e\xcc\x81", "emoji 🎉".encode(), b"Case.txt", b"case.txt", b"_x23_", b".hidden",
+    b"..dots..", b"a" * 255, b"\x01control", b"~tilde", b"$dollar", b"(paren)", b"[bracket]", b"{brace}", b"star*",
+    b"pipe|", b"<lt>",
 )  # fmt: skip
 
 
@@ -142,4 +143,4 @@ def test_a_kill_in_the_middle_of_an_upload(site: Site) -> None:
 def test_check_says_that_it_works(site: Site) -> None:
     done = site.call("check")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert EXPERIMENT not in done.stdout or "✓" in done.stdout
+    assert "not in order" not in done.stdout

@@ -23,7 +23,8 @@ from artifactd.ledger.report import holder
 from artifactd.secrets import mask
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
-from artifactd.tracking.probe import Question, Step, probe
+from artifactd.tracking.probe import probe
+from artifactd.tracking.trial import Question, Step
 from artifactd.watching.mounts import distrust, mount_of, watch_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -41,6 +42,7 @@ class Row:
     detail: str
     cure: str = ""
     seconds: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @app.command(epilog="Example: [bold]artifactd check --config /etc/artifactd/config.toml[/]")
@@ -56,7 +58,7 @@ def check(
     """See whether the configuration, the watched folders, the server and the stores work.
 
     Writes one small object into each store, in an experiment of its own,
-    reads it back and removes it.
+    lists it, reads it back and removes it.
 
     Exits with 0 when all is in order, else with 1.
     """
@@ -105,7 +107,8 @@ def _rows(config: Config, *, quiet: bool) -> Iterator[Row]:
 
 def _probed(step: Step) -> Row:
     names = {"server": "tracking server" if step.subject.startswith("http") else "tracking store", "store": "artifacts"}
-    return Row(names[step.what], step.subject, step.ok, step.detail, step.cure, round(step.seconds, 2))
+    seconds = round(step.seconds, 2)
+    return Row(names[step.what], step.subject, step.ok, step.detail, step.cure, seconds, step.warnings)
 
 
 def _state_folder(config: Config) -> Row:
@@ -176,6 +179,8 @@ def _print(rows: list[Row], config: Config) -> None:
         found = Text(row.detail)
         if row.cure and not row.ok:
             found.append(f"\n{row.cure}", style="bold")
+        for warning in row.warnings:
+            found.append(f"\nMind: {warning}", style="yellow")
         table.add_row(mark, row.what, row.subject, "" if row.seconds is None else tables.span(row.seconds), found)
     console.print(table)
     for notice in config.notices():

@@ -101,7 +101,12 @@ def _print(result: Result, config: Config) -> None:
     if result.left:
         console.print(Text("\nLeft, for the next pass", style="bold yellow"))
         waits = [(file, wait_of(file, _settle(file, config), time.time())) for file in result.left]
-        _print_groups([(file, [("waits for", wait.reason), ("last error", wait.error)]) for file, wait in waits])
+        _print_groups(
+            [
+                (file, [("waits for", wait.reason), ("last error", wait.error), ("what to do", wait.cure)])
+                for file, wait in waits
+            ]
+        )
 
 
 def _print_groups(files: Sequence[tuple[FileView, list[tuple[str, str]]]]) -> None:
@@ -142,6 +147,7 @@ def _left(file: FileView) -> dict[str, Any]:
         "path": tables.path(file.path),
         "waits_for": waits.reason,
         "error": waits.error or None,
+        "cure": waits.cure or None,
         "kind": waits.kind,
         "next_try": tables.iso(waits.until),
     }

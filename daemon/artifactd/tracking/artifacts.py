@@ -18,15 +18,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from artifactd.errors import DeliveryError, Kind, Scope
-from artifactd.tracking import environment, sdks
+from artifactd.errors import DeliveryError, Failure, Kind, Scope
+from artifactd.secrets import mask
+from artifactd.tracking import environment, limits, sdks
+from artifactd.tracking.answers import check_answers
 from artifactd.tracking.classify import classify
 from artifactd.tracking.steady import ChangedError, install, steady
+from artifactd.tracking.way import parts_from
 
 Checksum = sdks.Checksum
 
-_patience: dict[tuple[str, str], int] = {}
-"""Seconds that a listing may take, by artifact URI and folder, where the usual was not enough."""
+_patience: dict[tuple[str, str, str], int] = {}
+"""Seconds that a listing may take, by server, artifact URI and folder, where the usual was not enough."""
+
+_ASK_FIRST = 16 * 2**20
+"""Bytes from which on it is asked whether a gateway would refuse them, before they are sent in vain."""
 
 _distrusted: set[tuple[str, bool]] = set()
 """Kinds of objects of which the store's checksum is no MD5."""
@@ -70,6 +76,7 @@ class RunArtifacts:
 
                 sftp.register()
                 install(sftp)
+            check_answers()
             self._repo: Any = sdks.repository(artifact_uri, tracking_uri)
             self._is_object_store = sdks.is_ours(self._repo)
             self._answered = float("-inf")
@@ -110,6 +117,8 @@ class RunArtifacts:
         """
         self._meet(size, folder, leaf)
         environment.expect_bytes(size)
+        if size >= _ASK_FIRST and self._scope is Scope.TARGET and size < (parts_from(self._tracking_uri) or size + 1):
+            self._refuse_too_large(size)
         source = None
         try:
             with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
@@ -120,6 +129,8 @@ class RunArtifacts:
         except Exception as exc:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc
+            # Refused in the middle, it may look like a broken connection.
+            self._refuse_too_large(size)
             raise self._classed(exc) from exc
         self._answered = time.monotonic()
         if checksum is not None:
@@ -169,6 +180,20 @@ class RunArtifacts:
             except Exception as exc:
                 raise self._classed(exc) from exc
 
+    def _refuse_too_large(self, size: int) -> None:
+        if self._scope is not Scope.TARGET or not limits.refuses(self._tracking_uri, size):
+            return
+        limit = limits.largest_body(self._tracking_uri)
+        most = "fewer" if limit is None else f"at most {limit:,}"
+        raise DeliveryError(
+            Failure(
+                Kind.PERMANENT, Scope.FILE,
+                f"{mask(self._tracking_uri)} answered 413: what stands before it takes {most} bytes at once, and this "
+                f"file has {size:,}",
+                "Raise the limit of the gateway (nginx: client_max_body_size 0; for no limit), then `artifactd retry`",
+            )
+        )  # fmt: skip
+
     def sizes(self, folder: str, names: Collection[str] | None = None) -> dict[str, int]:
         """Files that the store lists directly in `folder`, with their sizes in bytes.
 
@@ -216,7 +241,7 @@ class RunArtifacts:
 
     def _entries(self, folder: str) -> list[tuple[str, int, bool]]:
         """Name, size in bytes and whether it is a folder, of all that stands directly in `folder`."""
-        key = (self._artifact_uri, folder)
+        key = (self._tracking_uri, self._artifact_uri, folder)
         patience = _patience.get(key, environment.REQUEST_TIMEOUT)
         environment.expect_bytes(0, patience)
         try:

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
+from artifactd.tracking import reasons
 from artifactd.tracking.refusals import refusal
-from artifactd.tracking.waits import retry_after
+from artifactd.tracking.waits import retry_after, said
 
 _CREDENTIALS = (
     "Check the credentials that the service sees (MLFLOW_TRACKING_USERNAME/PASSWORD/TOKEN, the store's own variables "
@@ -25,8 +26,6 @@ _PLACE = (
     "Check mlflow.tracking_uri (host, port, path prefix) and whether a login page stands before it; it is tried again "
     "by itself"
 )
-_NOT_JSON = "not in a valid JSON format"
-"""What ``mlflow.utils.rest_utils.call_endpoint`` says of an answer that is a web page."""
 _CONNECTION = frozenset(
     {
         "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "NewConnectionError",
@@ -78,9 +77,10 @@ def classify(exc: BaseException, *, target: str, scope: Scope) -> Failure:
     Returns:
         The failure. ``FileNotFoundError`` of the source is not for here: that is 'look again'.
     """
-    if isinstance(exc, DeliveryError):
-        return exc.failure
     chain = list(_chain(exc))
+    classed = next((e for e in chain if isinstance(e, DeliveryError)), None)
+    if classed is not None:
+        return classed.failure  # MLflow wraps what our own hooks raise, too
     wait = max((w for w in map(retry_after, chain) if w), default=0.0)
     missing = next((e for e in chain if isinstance(e, ModuleNotFoundError)), None)
     if missing is not None:
@@ -98,6 +98,10 @@ def _classify(exc: BaseException, chain: list[BaseException], target: str, scope
     def fail(kind: Kind, scope: Scope, what: str, cure: str = "") -> Failure:
         return Failure(kind, scope, mask(what), cure)
 
+    status = next((s for s in map(_status, chain) if s), None)
+    reason = reasons.of_server(target, names, codes, status, text, scope)
+    if reason is not None:
+        return reason
     if "SSLError" in names or "SSLCertVerificationError" in names:
         return fail(
             Kind.PAUSED, Scope.TARGET, f"the certificate of {where} is not trusted ({text})",
@@ -107,12 +111,6 @@ def _classify(exc: BaseException, chain: list[BaseException], target: str, scope
         return fail(Kind.PAUSED, scope, f"{where} refuses: {text}", _CREDENTIALS)
     if codes & _MISSING_STORE:
         return fail(Kind.PAUSED, scope, f"{where}: the bucket or container does not exist ({text})", "Create it")
-    status = next((s for s in map(_status, chain) if s), None)
-    if _NOT_JSON in text or (status is not None and 300 <= status < 400):
-        # MLflow says INTERNAL_ERROR to this, as to a path that it refuses; the run may well be there.
-        return fail(
-            Kind.PAUSED, Scope.TARGET, f"{where} answers with a web page or a redirect, not as an MLflow server", _PLACE
-        )
     if any(type(e).__name__ == "RestException" and "error_code" not in getattr(e, "json", {}) for e in chain):
         # A gateway's own JSON: MLflow takes it for an INTERNAL_ERROR of the server and drops the status.
         return fail(Kind.PAUSED, Scope.TARGET, f"{where} answered, but not as an MLflow server: {text}", _CREDENTIALS)
@@ -186,6 +184,7 @@ def _said(chain: list[BaseException]) -> str:
         if _TOO_MANY.search(t) or _STATUS.search(t):
             text = t
             break
+    text = next((t for t in map(said, chain) if t), text)
     text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>:? ?", "", text)
     return text if len(text) <= 300 else text[:299] + "…"
 

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 
 from artifactd.errors import ArtifactdError
 
-REQUEST_TIMEOUT = 15
-"""Seconds in which a request must connect, and between two bytes of an answer."""
+REQUEST_TIMEOUT = 12
+"""Seconds in which a request must connect, and between two bytes of an answer: what is wrong is known within 15."""
 
 LONGEST_LISTING = 120
 """Seconds that a listing may take at most, in silence: 100,000 files in a folder took a server 7 s."""
@@ -38,6 +38,7 @@ UNFINISHED = "_ARTIFACTD_UNFINISHED"
 _OURS = {
     # One policy governs, and it is not hidden in the client: seven silent retries make a dead port take 246 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # see answers.py
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

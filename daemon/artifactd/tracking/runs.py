@@ -7,7 +7,7 @@ creation is preceded by a search: an answer that was lost is found by the next t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from artifactd import failpoint
@@ -22,6 +22,10 @@ _PER_REQUEST = 100
 """Params, or tags, that MLflow takes in one ``log_batch``."""
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Has MLflow's UI show the experiment as model training; a new one is taken for a GenAI project otherwise (3.17)."""
+_REFUSED_RUN = (
+    "See the names, tags and params in the folder's artifactd.toml, and whether the server is older than MLflow 2.0; "
+    "then `artifactd retry`"
+)
 _KEPT = ("artifactd.", "mlflow.source.")
 
 
@@ -86,7 +90,10 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
         _update(client, spec, run)
         return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri, found)
     except Exception as exc:
-        raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
+        failure = classify(exc, target=target, scope=Scope.TARGET)
+        if failure.kind is Kind.PERMANENT and failure.scope is Scope.FILE:  # no file was asked for
+            failure = replace(failure, scope=Scope.RUN, cure=_REFUSED_RUN)
+        raise DeliveryError(failure) from exc
 
 
 def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
@@ -168,7 +175,7 @@ def _find(client: MlflowClient, experiment: str, spec: RunSpec) -> Any:
         [experiment],
         f"tags.`{KEY_TAG}` = '{spec.key}'",
         run_view_type=ViewType.ALL,
-        order_by=["start_time ASC"],
+        order_by=["attributes.start_time ASC"],  # servers before 2.0 know it by this name alone
     )
     active = [r for r in runs if r.info.lifecycle_stage == "active"]
     if active:

@@ -1,17 +1,17 @@
 """First contact with a tracking URI: is it there, is it MLflow, does it send us elsewhere?
 
-Asked before anything is sent, since MLflow takes a redirect (to a login page, from http to https) for a success and
-stores nothing, or an empty file over the old one.
+Asked before anything is sent, so that a wrong address is told with the right one; what changes later, ``answers``
+notices.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking import environment, waits
+from artifactd.tracking import address, answers, environment, waits
+from artifactd.tracking.answers import web_page
 from artifactd.tracking.classify import classify
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def connect(tracking_uri: str, *, embedded_artifacts: Path | None) -> Client:
         DeliveryError: With the failure that says whether and when to try again.
     """
     environment.prepare(tracking_uri)
-    waits.note_retry_after()
+    waits.note_answers()
+    answers.check_answers()
     try:
         if tracking_uri.startswith(("http://", "https://")):
             _greet(tracking_uri)
@@ -52,34 +53,55 @@ def _greet(tracking_uri: str) -> None:
     from mlflow.utils.credentials import get_default_host_creds as creds  # noqa: PLC0415
     from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
 
-    answer = http_request(creds(tracking_uri), "/version", "GET", allow_redirects=False)
-    where = mask(tracking_uri)
-    if answer.is_redirect:
-        to = str(answer.headers.get("Location", ""))
-        base = to.removesuffix("/version")
-        moved = urlsplit(base)._replace(query="", fragment="").geturl()
-        raise DeliveryError(
-            Failure(
-                Kind.PAUSED,
-                Scope.TARGET,
-                f"{where} redirects to {mask(to)}, where uploads would be lost",
-                f'Set mlflow.tracking_uri = "{mask(moved)}" if that is the server, or give it credentials '
-                "(MLFLOW_TRACKING_USERNAME and others) if that is a login page",
-            )
-        )
+    if creds(tracking_uri).ignore_tls_verification:
+        import urllib3  # noqa: PLC0415  (comes with MLflow)
+
+        # A user's own choice, which `check` warns of: not to be said again at each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    try:
+        answer = http_request(creds(tracking_uri), "/version", "GET")
+    except Exception as exc:
+        failure = classify(exc, target=tracking_uri, scope=Scope.TARGET)
+        _suggest_scheme(tracking_uri, failure.error, exc)
+        raise
+    if answer.status_code == requests.codes.bad_request:
+        _suggest_scheme(tracking_uri, answer.text, None)
     if answer.status_code == requests.codes.not_found:
-        return  # servers before 2.x of the path, and gateways that hide it: the REST calls will tell
+        other = address.other_prefix(tracking_uri)
+        if other is not None:
+            raise _misaddressed(f"{mask(tracking_uri)} is not where the MLflow server of this host is", other)
+        return  # a gateway may hide this page alone: the REST calls will tell
     if answer.status_code != requests.codes.ok:
         answer.raise_for_status()
     if "<html" in answer.text[:2000].lower():
-        raise DeliveryError(
-            Failure(
-                Kind.PAUSED,
-                Scope.TARGET,
-                f"{where} answers with a web page, not as an MLflow server",
-                "Check mlflow.tracking_uri (host, port, path prefix) and whether a login page stands before it",
-            )
-        )
+        raise DeliveryError(web_page(tracking_uri))
+
+
+def _suggest_scheme(tracking_uri: str, said: str, cause: Exception | None) -> None:
+    other = address.other_scheme(tracking_uri, said)
+    if other is not None:
+        how = "speaks TLS, and was asked without" if other.startswith("https") else "does not speak TLS"
+        raise _misaddressed(f"{mask(tracking_uri)} {how}", other) from cause
+
+
+def _misaddressed(error: str, other: str) -> DeliveryError:
+    return DeliveryError(Failure(Kind.PAUSED, Scope.TARGET, error, f'Set mlflow.tracking_uri = "{mask(other)}"'))
+
+
+def version(tracking_uri: str) -> str:
+    """Which MLflow answers there, in words; for a URI that was connected to."""
+    import mlflow  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+    if not tracking_uri.startswith(("http://", "https://")):
+        return f"MLflow {mlflow.__version__} of this environment"
+    from mlflow.utils.credentials import get_default_host_creds as creds  # noqa: PLC0415
+    from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
+
+    answer = http_request(creds(tracking_uri), "/version", "GET")
+    said = address.version_in(answer.text) if answer.status_code == 200 else None
+    return (
+        f"MLflow {said}" if said else "it does not tell its version (servers of old do not, and gateways may hide it)"
+    )
 
 
 def _make_embedded(tracking_uri: str, artifacts: Path) -> None:

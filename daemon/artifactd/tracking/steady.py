@@ -91,6 +91,11 @@ class _File(io.FileIO):
         self._left = source.size
         self._unchecked = 0
 
+    @property
+    def len(self) -> int:
+        """What requests announces; else it asks the file, which may be shorter by now, and would be taken for whole."""
+        return self._source.size
+
     def read(self, size: int | None = -1, /) -> bytes:
         wanted = self._left if size is None or size < 0 else min(size, self._left)
         block = super().read(wanted) or b""

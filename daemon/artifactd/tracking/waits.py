@@ -1,18 +1,22 @@
-"""How long a server asks to be left alone (Retry-After), which MLflow's client drops with the answer.
+"""What a server said as it refused: how long to leave it alone (Retry-After), and why. MLflow's client drops both.
 
-With its own retries off, a 429 or 503 ends as an exception that holds the status and no header (3.17: urllib3's
-``MaxRetryError`` inside). The class that it makes of such answers is given one more line.
+With its own retries off, a 429 or 503 ends as an exception that holds the status, but neither header nor body (3.17:
+urllib3's ``MaxRetryError`` inside). The class that it makes of such answers is given one more line.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 _NOTE = "artifactd_retry_after"
+_SAID = "artifactd_said"
+_MOST = 4096
+"""Bytes of an answer that are read for its reason."""
 
 
-def note_retry_after() -> None:
-    """Have what MLflow raises for a refused request carry the server's Retry-After; for this process, once."""
+def note_answers() -> None:
+    """Have what MLflow raises for a refused request carry the server's words; for this process, once."""
     from mlflow.utils import request_utils  # noqa: PLC0415  (MLflow is slow to import)
     from urllib3.exceptions import MaxRetryError  # noqa: PLC0415  (comes with MLflow)
 
@@ -28,10 +32,12 @@ def note_retry_after() -> None:
             except MaxRetryError as exc:
                 if response is not None:
                     setattr(exc, _NOTE, self.get_retry_after(response))
+                    setattr(exc, _SAID, _read(response))
                 raise
 
     setattr(Noting, _NOTE, None)
     request_utils.Retry = Noting
+    request_utils._cached_get_request_session.cache_clear()  # those made before hold the class of before
 
 
 def retry_after(exc: BaseException) -> float | None:
@@ -47,3 +53,21 @@ def retry_after(exc: BaseException) -> float | None:
         return None if noted is None else float(noted)
     except ValueError:
         return None  # a date: the backoff will do
+
+
+def said(exc: BaseException) -> str:
+    """What the server said, as far as this exception knows; else nothing."""
+    return str(getattr(exc, _SAID, ""))
+
+
+def _read(response: Any) -> str:
+    try:
+        body = response.read(_MOST, decode_content=True).decode(errors="replace").strip()
+    except Exception:  # noqa: BLE001 (the status is the reason then)
+        return ""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return "" if body.startswith("<") else " ".join(body.split())
+    found = answer if isinstance(answer, dict) else {}
+    return " ".join(str(found.get("message") or found.get("detail") or "").split())  # MLflow's two ways
