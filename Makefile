@@ -23,18 +23,24 @@ run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's 
 
 .PHONY: test
 test: $(INSTALLED) ## Every test that needs no root and no extra server
-	$(PYTEST) -m "not root and not faults and not big"
+	$(PYTEST) -m "not root and not faults and not stores and not big"
 
 .PHONY: test-all
 test-all: lint ## Lint and every test there is
-	$(PYTEST) -m "not faults and not big"
+	$(PYTEST) -m "not faults and not stores and not big"
 	$(MAKE) test-faults
+	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big: 45 GB, 30 minutes) and the long storm (make soak)"
 
 # The folder is named so that the table at the end is made.
 .PHONY: test-faults
 test-faults: $(INSTALLED) ## The promise under faults, bounded: kills, network, ledger, watch; ends with a table
 	$(PYTEST) -m "faults and not big" tests/faults
+
+.PHONY: test-stores
+test-stores: $(INSTALLED) ## Every store by its real server; installs the servers that Debian has and this machine lacks
+	tests/stores/tools.sh
+	$(PYTEST) -m "stores and not big" tests/stores
 
 .PHONY: test-big
 test-big: $(INSTALLED) ## Tens of gigabytes and hundreds of thousands of files: 45 GB of disk, 30 minutes

@@ -18,7 +18,6 @@ from stores import back
 from stores.form import Form
 from support import Program, environment
 
-EXPERIMENT = "conformance"
 _BLOCK = 2**20
 
 Held = dict[bytes, tuple[int, str]]
@@ -35,13 +34,14 @@ class Site:
 
     def __init__(self, base: Path, form: Form) -> None:
         self.form = form
+        self._experiment = f"conformance, {form.name}"  # forms may share a server
         location = "" if form.artifact_location is None else f'artifact_location = "{form.artifact_location}"\n'
         self.program = Program(base, tracking_uri=form.tracking_uri, more=location)
         self._base = base
 
     def run(self, name: str) -> Path:
         """A run's folder."""
-        folder = self.program.drop / EXPERIMENT / name
+        folder = self.program.drop / self._experiment / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -94,7 +94,7 @@ class Site:
 
     def _back(self, do: str, run: Path, *more: str) -> str:
         done = subprocess.run(
-            [sys.executable, back.__file__, do, "--uri", self.form.tracking_uri, "--experiment", EXPERIMENT, "--run",
+            [sys.executable, back.__file__, do, "--uri", self.form.tracking_uri, "--experiment", self._experiment, "--run",
              run.name, *more],
             env=environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false", **self.form.environ),
             capture_output=True, text=True, check=False, timeout=300,

@@ -20,7 +20,8 @@ MIB = 2**20
 NAMES = (
     b"plain.txt", b"with space.txt", b" lead", b"trail ", b"tab\there", b"new\nline", b"back\\slash", b"hash#1.png",
     b"what?.txt", b"100%.txt", b"pct%20x", b"plus+and&eq=", b"c:drive", b"semi;colon", b"'quotes\"",
-    b"nonutf8-\xff\xfe", "nfc é".encode(), b"nfd e\xcc\x81", "emoji 🎉".encode(), b"Case.txt", b"case.txt", b"_x23_", b".hidden",
+    b"nonutf8-\xff\xfe", "nfc é".encode(), b"nfd e\xcc\x81", "emoji 🎉".encode(), b"Case.txt", b"case.txt", b"_x23_",
+    b".hidden",
     b"..dots..", b"a" * 255, b"\x01control", b"~tilde", b"$dollar", b"(paren)", b"[bracket]", b"{brace}", b"star*",
     b"pipe|", b"<lt>",
 )  # fmt: skip
