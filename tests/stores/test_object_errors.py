@@ -387,3 +387,19 @@ def test_an_upload_that_moves_slowly_is_not_cut(
         assert artifacts.sizes("") == {"file": source.stat().st_size}
         artifacts.download("file", source.with_name("back"))
         assert source.with_name("back").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.big
+@pytest.mark.timeout(900)
+def test_parts_that_share_a_slow_line_are_not_cut(seaweed: ObjectStore, source: Path, set_environ: Set) -> None:
+    """64 KiB/s for all of them: each waits for the others' bytes too."""
+    source.write_bytes(bytes(range(256)) * 4096 * 24)
+    with Relay(int(seaweed.endpoint.rpartition(":")[2])) as relay:
+        set_environ(moved(seaweed, f"http://127.0.0.1:{relay.port}"))
+        artifacts = RunArtifacts(f"{seaweed.artifact_location}/slower", TRACKING)
+        artifacts.sizes("")
+        relay.rate = 64 * 1024
+        with source.open("rb") as stream:
+            artifacts.upload(stream.fileno(), source.stat().st_size, "", "file")
+        relay.rate = 0
+        assert artifacts.sizes("") == {"file": source.stat().st_size}

@@ -23,6 +23,9 @@ _ONE_REQUEST = 64 * 2**20
 """Bytes up to which a blob comes in one request, and has an MD5: the SDK's own default."""
 
 
+_BLOCKS_AT_A_TIME = 3
+
+
 def _files(environ: Mapping[str, str]) -> Iterator[str]:
     yield environ.get("AZURE_FEDERATED_TOKEN_FILE", "")
     yield environ.get("AZURE_CLIENT_CERTIFICATE_PATH", "")
@@ -70,9 +73,11 @@ def _noted(walk: Any, **options: Any) -> Iterator[Any]:
 
 
 def _upload(upload: Any, name: str, data: Any, **options: Any) -> Any:
-    # Nothing is kept of blocks to be compared afterwards, so the store compares each as it comes.
-    blocks = os.fstat(data.fileno()).st_size > _ONE_REQUEST
-    return upload(name, data, **options, validate_content=blocks)
+    if os.fstat(data.fileno()).st_size <= _ONE_REQUEST:
+        return upload(name, data, **options)
+    # Nothing is kept of blocks to be compared afterwards, so the store compares each as it comes; to make that no
+    # slower, one is summed up while another is on its way.
+    return upload(name, data, **options, validate_content=True, max_concurrency=_BLOCKS_AT_A_TIME)
 
 
 def _client(url: str, artifact_uri: str) -> Any:

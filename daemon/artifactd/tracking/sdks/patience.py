@@ -9,6 +9,9 @@ and the answer to it may take as long as those bytes that nobody can see any mor
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import weakref
 from typing import Any
 
 from artifactd.tracking import environment
@@ -17,7 +20,16 @@ from artifactd.tracking.environment import IN_FLIGHT, SLOWEST, SPOOL_RATE
 _PIECE = 64 * 1024
 """Bytes that are given to the kernel at a time."""
 
+_SMALL = 8 * 1024
+"""Bytes that go out at once on any line: headers, and what is no content."""
+
+_UNSENT = 256 * 1024
+"""Bytes that the kernel keeps of a body before it has sent them: what it hides would look like silence."""
+
 _SENT = "_artifactd_sent"
+
+_sending: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Connections with a body on its way, or an answer to it."""
 
 
 class Patience(float):
@@ -45,19 +57,32 @@ def install() -> None:
             return
         if self.sock is None:
             self.connect()
-        self.sock.settimeout(self.timeout + IN_FLIGHT / SLOWEST)
+        if len(data) > _SMALL:
+            _sending.add(self)
+        with contextlib.suppress(OSError, AttributeError):  # of what is no TCP socket itself
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+        self.sock.settimeout(self.timeout + IN_FLIGHT / SLOWEST * max(1, len(_sending)))
         view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
-            send(self, view[start : start + _PIECE])
+        try:
+            for start in range(0, len(view), _PIECE):
+                send(self, view[start : start + _PIECE])
+        except BaseException:
+            _sending.discard(self)
+            setattr(self, _SENT, 0)
+            raise
         setattr(self, _SENT, getattr(self, _SENT) + len(view))
 
     def patient_getresponse(self: Any) -> Any:
         if isinstance(self.timeout, Patience):
             sent = getattr(self, _SENT)
-            needed = min(sent, IN_FLIGHT) / SLOWEST + sent / SPOOL_RATE
+            # On one slow line, the bytes of all that go out at once are before ours.
+            needed = min(sent, IN_FLIGHT) / SLOWEST * max(1, len(_sending)) + sent / SPOOL_RATE
             self.timeout = Patience(self.timeout + environment.slack + needed)
             setattr(self, _SENT, 0)
-        return getresponse(self)
+        try:
+            return getresponse(self)
+        finally:
+            _sending.discard(self)
 
     setattr(HTTPConnection, _SENT, 0)
     HTTPConnection.send = patient_send  # type: ignore[method-assign]
