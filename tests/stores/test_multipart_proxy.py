@@ -12,7 +12,7 @@ import pytest
 from stores.nginx import nginx, passing
 from stores.seaweed import BUCKET, client, seaweed
 from stores.servers import Server, mlflow_form
-from stores.test_servers import Site
+from stores.serving import Site
 from support import free_port, wait_for
 
 pytestmark = [pytest.mark.stores, pytest.mark.live]
