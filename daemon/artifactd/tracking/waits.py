@@ -32,6 +32,7 @@ def note_retry_after() -> None:
 
     setattr(Noting, _NOTE, None)
     request_utils.Retry = Noting
+    request_utils._cached_get_request_session.cache_clear()  # those made before hold the class of before
 
 
 def retry_after(exc: BaseException) -> float | None:
