@@ -18,7 +18,7 @@ class Form:
         parts: Sizes in bytes at which an upload changes from one request to parts, or to one part more.
         atomic: A reader sees the old content or the new one, never a part.
         checksum: What the store itself says of a content besides its size; "" for nothing.
-        on_disk: The path in an artifact URI is one on this machine's disk, and MLflow's own client cannot read the store.
+        on_disk: The path in an artifact URI is one of this machine, and MLflow's own client cannot read the store.
     """
 
     name: str

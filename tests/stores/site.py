@@ -94,8 +94,8 @@ class Site:
 
     def _back(self, do: str, run: Path, *more: str) -> str:
         done = subprocess.run(
-            [sys.executable, back.__file__, do, "--uri", self.form.tracking_uri, "--experiment", self._experiment, "--run",
-             run.name, *more],
+            [sys.executable, back.__file__, do, "--uri", self.form.tracking_uri, "--experiment", self._experiment,
+             "--run", run.name, *more],
             env=environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false", **self.form.environ),
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
