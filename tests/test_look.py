@@ -436,11 +436,11 @@ def test_settings_of_a_run_that_exists_are_taken_from_a_file_at_rest(desk: Desk)
     path = desk.write("e/r/artifactd.toml", "[params]\nlr = 0.0")
     written = path.stat().st_ctime
     desk.scan(written + 1)
-    assert desk.ledger.runs_to_update("http://m") == [], (
+    assert [r.id for r in desk.ledger.runs_to_update("http://m")] == [], (
         "MLflow never lets a param change, and this one is half written"
     )
     desk.scan(written + SETTLE + 0.01)
-    assert desk.ledger.runs_to_update("http://m") == [run.id]
+    assert [r.id for r in desk.ledger.runs_to_update("http://m")] == [run.id]
     assert desk.ledger.run(run.id).settings["params"] == {"lr": "0.0"}
 
 
