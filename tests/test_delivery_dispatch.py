@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -216,12 +216,12 @@ def test_settings_that_change_while_a_run_is_prepared_are_told_afterwards(office
     office.assign()
     office.ledger.set_run_settings(run, {"team": "vision"}, {})
     office.finish()
-    assert office.ledger.runs_to_update(URI) == [run]
+    assert [r.id for r in office.ledger.runs_to_update(URI)] == [run]
     (job,) = office.assign()
     assert isinstance(job, PrepareRun)
     assert job.spec.tags == {"team": "vision"}
     office.finish()
-    assert office.ledger.runs_to_update(URI) == []
+    assert [r.id for r in office.ledger.runs_to_update(URI)] == []
 
 
 def test_changed_settings_are_told_though_nothing_is_due(office: Office) -> None:
@@ -316,3 +316,32 @@ def test_an_end_that_is_refused_is_shown_and_tried_again_by_a_retry(office: Offi
     office.dispatcher.take(job, RunReady("r1", "RUNNING"), 10_001.0)
     (job,) = office.assign(now=10_002.0)
     assert isinstance(job, EndRun)
+
+
+def test_an_end_that_cannot_be_told_is_tried_less_and_less_often(office: Office) -> None:
+    run = office.run("over", "r1")
+    office.due(run, b".done", folder=b"over")
+    (done,) = office.ledger.claim(run, 10.0, 1, 10**9)
+    office.ledger.delivered(done, b"d" * 32, size=3, now=1, sent=True, due_again=2)
+    now, tries = 10.0, 0
+    while now < 400:
+        for job in office.assign(now):
+            tries += 1
+            office.pool.taken.clear()
+            office.dispatcher.take(job, JobFailed(DOWN), now)
+        now += 0.5
+    assert 5 < tries < 60, "one a second would be 390"
+
+
+def test_no_run_is_made_for_files_that_are_gone(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    run = office.run("a")
+    office.due(run, b"x")
+    folder, _ = office.ledger.folder(office.root, str(run).encode(), create=False) or (0, "")
+
+    def look_again(files: Iterable[tuple[bytes, bytes]], _now: float) -> None:
+        office.ledger.forget(folder, [name for _, name in files])
+
+    office.dispatcher._sources = {office.root: Source(1.0, True, look_again, lambda: (1, 2))}
+    assert office.assign() == []
+    office.ledger.close()

@@ -37,6 +37,13 @@ def test_a_child_ends_the_service_and_not_itself() -> None:
         assert service.wait(10) == -signal.SIGKILL
 
 
+def test_a_child_that_comes_second_finds_the_service_gone_and_says_nothing() -> None:
+    with subprocess.Popen(["true"]) as service:
+        pass
+    done = run(_REACH, _ARTIFACTD_FAILPOINT="b:1", _ARTIFACTD_SERVICE_PID=str(service.pid))
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, list("ababa"), "")
+
+
 def test_children_are_told_the_service_only_where_there_is_something_to_reach() -> None:
     code = "from artifactd import failpoint; print(sorted(failpoint.for_children()))"
     assert run(code).stdout.strip() == "[]"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from artifactd.globs import check_glob
 from artifactd.layout import (
     Destination,
     Ignored,
@@ -19,7 +20,6 @@ from artifactd.layout import (
     LayoutError,
     Route,
     Segment,
-    check_glob,
     parse_template,
 )
 from artifactd.names import decode_path
@@ -283,37 +283,11 @@ def test_excludes_are_what_git_makes_of_them(tmp_path: Path) -> None:
     assert judged > 100
 
 
-@pytest.mark.parametrize(
-    ("pattern", "reason"),
-    [
-        ("", "it is empty"),
-        (" ", "it is empty"),
-        ("#x", "a comment in gitignore: write '\\#'"),
-        ("a\nb", "one pattern for each line"),
-        ("/", "it can match nothing"),
-        ("!", "it can match nothing"),
-        ("a//b", "it can match nothing"),
-        ("./a", "it can match nothing"),
-        ("a/../b", "it can match nothing"),
-        ("a/**/", "write '/**' for all that is in a folder"),
-        ("a[", "look at its brackets"),
-        ("[z-a]", "look at its brackets"),
-        ("[[:alpha:]]", "look at its brackets"),
-        ("a\\", "look at its brackets and backslashes"),
-    ],
-)
-def test_a_glob_that_cannot_be_used_is_named(pattern: str, reason: str) -> None:
-    assert reason in (check_glob(pattern) or "")
+@pytest.mark.parametrize("pattern", ["", "a[", "a//b"])
+def test_a_glob_that_cannot_be_used_is_named_with_its_key(pattern: str) -> None:
     with pytest.raises(LayoutError) as refused:
         make(exclude=["*.tmp", pattern])
     assert str(refused.value) == f"exclude '{pattern}': {check_glob(pattern)}"
-
-
-@pytest.mark.parametrize(
-    "pattern", ["**", "*", "**/*.tmp", "/a/", "!keep", "a b", "**/", "*/", "[!a-c]", "a/**/b", "日本"]
-)
-def test_a_glob_that_can_be_used_passes(pattern: str) -> None:
-    assert check_glob(pattern) is None
 
 
 def test_templates() -> None:

@@ -212,9 +212,9 @@ def test_settings_are_told_once_and_again_when_they_change(drop: Tree) -> None:
     ledger = drop.ledger
     ledger.set_run_settings(drop.run, {"a": "1"}, {"params": {}})
     ledger.set_run_id(drop.run, "r1", "RUNNING", ledger.run(drop.run).settings_text)
-    assert ledger.runs_to_update("http://m") == []
+    assert [r.id for r in ledger.runs_to_update("http://m")] == []
     ledger.set_run_settings(drop.run, {"a": "2"}, {"params": {}})
-    assert ledger.runs_to_update("http://m") == [drop.run]
+    assert [r.id for r in ledger.runs_to_update("http://m")] == [drop.run]
 
 
 def test_only_restless_files_are_told_from_waiting_ones(drop: Tree) -> None:

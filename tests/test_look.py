@@ -5,91 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from artifactd.layout import Layout, Route
-from artifactd.ledger import DueFile, Ledger, Report, Run, State
+from artifactd.layout import Route
+from artifactd.ledger import Report, State
 from artifactd.ledger.looks import CLASH
-from artifactd.look import Looker
-from artifactd.runs import NOTE_TAG, Place
-from artifactd.watching.inside import open_root
-from artifactd.watching.scan import Listing, look, walk
-
-SETTLE = 5.0
-
-
-class Desk:
-    """A drop folder, its ledger, and looks at it."""
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.drop = base / "drop"
-        self.drop.mkdir()
-        self.ledger = Ledger(base)
-        self.root = self.ledger.use_roots([os.fsencode(self.drop)])[os.fsencode(self.drop)]
-        self.fd = open_root(os.fsencode(self.drop))
-        self.rules()
-
-    def rules(
-        self, *, exclude: Sequence[str] = (), routes: Sequence[Route] = (), template: str = "{experiment}/{run}",
-        host: str = "h1", target: str = "http://m", fleet: bool = False, **constants: str,
-    ) -> None:  # fmt: skip
-        layout = Layout(template, constants=constants, include=["**"], exclude=exclude, live=[], routes=routes)
-        self.looker = Looker(self.ledger, self.root, os.fsencode(self.drop), layout, SETTLE, Place(target, host, fleet))
-
-    def write(self, rel: str, content: str = "x") -> Path:
-        path = self.drop / rel
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-        return path
-
-    def scan(self, now: float | None = None) -> int:
-        changed = 0
-        with self.ledger.transaction():
-            for listing in walk(self.fd):
-                changed += self.looker.apply(self.fd, listing, now or time.time()).changed
-        return changed
-
-    def look(self, rel: bytes) -> None:
-        self.looker.apply(self.fd, look(self.fd, rel), time.time())
-
-    def due(self) -> dict[str, DueFile]:
-        """What would be handed out when everything has come to rest; handed back at once."""
-        later = time.time() + 100
-        files = [f for run, _ in self.ledger.runs_with_due() for f in self.ledger.claim(run, later, 1000, 10**9)]
-        for f in files:
-            self.ledger.put_back(f.id)
-        return {os.fsdecode(f.rel): f for f in files}
-
-    def due_at(self, rel: str) -> float:
-        folder, name = os.path.split(os.fsencode(rel))
-        ident, _ = self.ledger.folder(self.root, folder, create=False) or (0, "")
-        query = "SELECT due_at FROM files WHERE folder = ? AND name = ?"
-        return float(self.ledger._con.execute(query, (ident, name)).fetchone()[0])
-
-    def deliver(self) -> None:
-        later = time.time() + 100
-        for run, _ in self.ledger.runs_with_due():
-            for f in self.ledger.claim(run, later, 1000, 10**9):
-                self.ledger.delivered(f, b"d" * 32, size=f.signature.size, now=0, sent=True, due_again=0)
-
-    def states(self, rel: bytes = b"e/r") -> dict[bytes, State]:
-        folder, _ = self.ledger.folder(self.root, rel, create=True) or (0, "")
-        return {name: known.state for name, known in self.ledger.known_files(folder).items()}
-
-    def runs(self) -> list[Run]:
-        return [self.ledger.run(run) for run, _ in self.ledger.runs_with_due()]
+from artifactd.watching.scan import Listing, look
+from desk import RUN_ID, SETTLE, Desk, at_desk
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    os.close(made.fd)
-    made.ledger.close()
+    with at_desk(tmp_path) as made:
+        yield made
 
 
 def test_new_files_are_due_when_they_will_be_at_rest(desk: Desk) -> None:
@@ -203,86 +134,6 @@ def test_a_clash_ends_when_the_other_gives_way(desk: Desk) -> None:
     assert list(desk.due()) == ["e/r/b/x.png"]
 
 
-def test_folder_identity_is_stable_and_differs_by_folder_host_and_target(desk: Desk) -> None:
-    desk.write("e/r/a")
-    desk.write("e/r2/a")
-    desk.scan()
-    first, second = (r.identity for r in desk.runs())
-    assert first != second
-    desk.rules()
-    desk.write("e/r/b")
-    desk.scan()
-    assert [r.identity for r in desk.runs()] == [first, second]
-    desk.rules(host="h2")
-    desk.scan()
-    assert not {r.identity for r in desk.runs()} & {first, second}
-
-
-def test_a_fleet_shares_the_identity_whatever_the_host(desk: Desk) -> None:
-    desk.write("e/r/a")
-    desk.rules(fleet=True, host="h1")
-    desk.scan()
-    (first,) = (r.identity for r in desk.runs())
-    desk.rules(fleet=True, host="h2")
-    desk.scan()
-    assert [r.identity for r in desk.runs()] == [first]
-
-
-def test_names_beyond_experiment_and_run_become_tags(desk: Desk) -> None:
-    desk.rules(template="{user}/{experiment}/{run}")
-    desk.write("ana/vision/r1/a")
-    desk.scan()
-    (run,) = desk.runs()
-    assert (run.experiment, run.name, run.tags["artifactd.user"]) == ("vision", "r1", "ana")
-    assert run.tags["artifactd.path"] == str(desk.drop / "ana/vision/r1")
-
-
-RUN_ID = "0123456789abcdef" * 2
-
-
-def test_settings_of_the_run_folder(desk: Desk) -> None:
-    desk.write("e/r/artifactd.toml", 'name = "n"\ndescription = "d"\n[tags]\nteam = "x"\n[params]\nlr = 1\n')
-    desk.write("e/r/sub/a")
-    desk.look(b"e/r/sub")  # the deeper folder first: the settings are read all the same
-    (run,) = desk.runs()
-    assert (run.name, run.tags[NOTE_TAG], run.tags["team"], run.settings["params"]) == ("n", "d", "x", {"lr": "1"})
-
-
-def test_a_run_that_is_adopted_later_takes_all_files_along(desk: Desk) -> None:
-    desk.write("e/r/sub/a")
-    desk.scan()
-    desk.deliver()
-    desk.write("e/r/artifactd.toml", f'run_id = "{RUN_ID}"\n')
-    with desk.ledger.transaction():
-        seen = desk.looker.apply(desk.fd, look(desk.fd, b"e/r"), time.time())
-    assert seen.look_deep == [b"e/r"]
-    desk.scan()
-    assert sorted(desk.due()) == ["e/r/artifactd.toml", "e/r/sub/a"]
-    assert {r.identity for r in desk.runs()} == {f"run:{RUN_ID}"}
-    assert {file.digest for file in desk.due().values()} == {None}
-    receipts = desk.ledger._con.execute("SELECT count(*) FROM files WHERE digest IS NOT NULL").fetchone()
-    assert receipts == (0,), "what another run holds is no receipt for this one"
-
-
-def test_a_folder_named_by_a_run_id_is_that_run(desk: Desk) -> None:
-    desk.write(f"e/{RUN_ID}/a")
-    desk.scan()
-    assert [r.identity for r in desk.runs()] == [f"run:{RUN_ID}"]
-
-
-def test_wrong_settings_hold_the_folder_back_until_mended(desk: Desk) -> None:
-    desk.write("e/r/artifactd.toml", 'nmae = "typo"\n')
-    desk.write("e/r/sub/a")
-    desk.scan()
-    assert desk.due() == {}
-    assert desk.states(b"e/r/sub") == {b"a": State.FAILED}
-    desk.write("e/r/artifactd.toml", 'name = "right"\n')
-    with desk.ledger.transaction():
-        assert desk.looker.apply(desk.fd, look(desk.fd, b"e/r"), time.time()).look_deep == [b"e/r"]
-    desk.scan()
-    assert sorted(desk.due()) == ["e/r/artifactd.toml", "e/r/sub/a"]
-
-
 def test_links_and_pipes_become_ignored_and_a_file_in_their_place_is_due(desk: Desk) -> None:
     desk.write("e/r/a")
     link = desk.drop / "e/r/link"
@@ -337,11 +188,10 @@ def test_a_link_in_a_files_place_for_a_moment_does_not_keep_it_ignored(desk: Des
     assert path.exists()
 
 
-def test_another_settle_reaches_what_waits(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_settle_reaches_what_waits(desk: Desk) -> None:
     path = desk.write("e/r/a")
     desk.scan()
-    monkeypatch.setitem(globals(), "SETTLE", 60.0)
-    desk.rules()
+    desk.rules(settle=60.0)
     desk.scan()
     assert desk.due_at("e/r/a") == pytest.approx(path.stat().st_ctime + 60, abs=0.01)
 
@@ -426,22 +276,6 @@ def test_a_look_reads_no_table_from_end_to_end(desk: Desk) -> None:
     for statement in set(said):
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
         assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
-
-
-def test_settings_of_a_run_that_exists_are_taken_from_a_file_at_rest(desk: Desk) -> None:
-    desk.write("e/r/a")
-    desk.scan()
-    (run,) = desk.runs()
-    desk.ledger.set_run_id(run.id, "r1", "RUNNING", run.settings_text)
-    path = desk.write("e/r/artifactd.toml", "[params]\nlr = 0.0")
-    written = path.stat().st_ctime
-    desk.scan(written + 1)
-    assert desk.ledger.runs_to_update("http://m") == [], (
-        "MLflow never lets a param change, and this one is half written"
-    )
-    desk.scan(written + SETTLE + 0.01)
-    assert desk.ledger.runs_to_update("http://m") == [run.id]
-    assert desk.ledger.run(run.id).settings["params"] == {"lr": "0.0"}
 
 
 def test_a_renamed_folder_of_an_adopted_run_keeps_what_is_stored(desk: Desk) -> None:

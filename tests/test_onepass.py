@@ -4,7 +4,7 @@ import pytest
 
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileId, FileView, State
-from artifactd.onepass import Progress, Result
+from artifactd.onepass import Progress, Result, _concerns
 from artifactd.watching.signature import Signature
 
 FILE = FileView(
@@ -34,3 +34,16 @@ def test_the_exit_code_says_what_is_left_and_why(
 ) -> None:
     result = Result(Progress(), [FILE] * failed, [FILE] * left, [], blockage, {b"/gone": "away"} if away else {})
     assert result.exit_code == code
+
+
+def test_a_run_that_was_not_told_something_is_left() -> None:
+    assert Result(Progress(), runs=[b"/d/e/r"]).exit_code == 3
+    assert Result(Progress(), runs=[b"/d/e/r"], blockage=DOWN).exit_code == 75
+
+
+@pytest.mark.parametrize(
+    ("below", "concerns"),
+    [(None, True), (b"/d", True), (b"/d/e/r", True), (b"/d/e/r/plots", True), (b"/d/e/r2", False), (b"/d/f", False)],
+)
+def test_a_pass_over_one_folder_answers_for_its_runs_alone(below: bytes | None, concerns: bool) -> None:
+    assert _concerns(b"/d/e/r", below) is concerns

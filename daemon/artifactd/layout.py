@@ -10,25 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TypeAlias
 
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
+from artifactd.globs import Glob, GlobError, as_text, compile_glob, union
 from artifactd.names import encode_folder, encode_path, encode_text, join_path
 
 _CONSTANTS = ("experiment", "run")
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _NO_FILE_PATH = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
-
-# pathspec marks 'matched as a folder' with its only group. Its text holds a slash, which no user's level can.
-_FOLDER_MARK = re.compile(r"\(\?P<\w+>/\)")
-
-# Stands for a newline in names: outside what surrogateescape uses, so '.' and '$' need no special care.
-_NEWLINE = "\udc0a"
 
 # Part of the fingerprint: raise it when ``names`` writes any name differently.
 _ENCODING_VERSION = 1
@@ -139,22 +131,6 @@ def _parse_segment(level: str) -> Segment:
     return Segment(level, is_placeholder=False)
 
 
-def check_glob(pattern: str) -> str | None:
-    """Say what is wrong with a gitignore-style glob.
-
-    Args:
-        pattern: One pattern as in a ``.gitignore`` line, e.g. ``**/*.tmp``, ``cache/``, ``!keep.tmp``.
-
-    Returns:
-        The reason in a sentence without the pattern, or None when the pattern can be used.
-    """
-    try:
-        _compile(pattern)
-    except LayoutError as error:
-        return str(error)
-    return None
-
-
 class Layout:
     """All rules of one watched folder; immutable, and cheap to ask a million times."""
 
@@ -195,8 +171,8 @@ class Layout:
             raise LayoutError("include is empty, so nothing would be delivered: write '**' for everything")
         self._template = template
         self._exclude = _Exclude(exclude)
-        self._include = _union(_glob("include", pattern) for pattern in include)
-        self._live = _union(_glob("live", pattern) for pattern in live)
+        self._include = union(_glob("include", pattern) for pattern in include)
+        self._live = union(_glob("live", pattern) for pattern in live)
         self._routes = tuple(_routing(route) for route in routes)
         self._run = lru_cache(maxsize=4096)(partial(self._find_run, fixed))
         rules = [_ENCODING_VERSION, template, fixed, [*include], [*exclude], [*live]]
@@ -242,7 +218,7 @@ class Layout:
 
     def is_live(self, rel: bytes) -> bool:
         """Say whether a file, by its path relative to the watched folder, is one that grows while in use."""
-        return self._live.match(_text(rel)) is not None
+        return self._live.match(as_text(rel)) is not None
 
     def excluded_folder(self, rel: bytes) -> str | None:
         """Say whether a scan can leave out a folder.
@@ -253,13 +229,13 @@ class Layout:
         Returns:
             The rule by which everything below is ignored; None when something below must be looked at.
         """
-        ignored = self._exclude.folder(_text(rel)) or self._mismatch(rel.split(b"/") if rel else [])
+        ignored = self._exclude.folder(as_text(rel)) or self._mismatch(rel.split(b"/") if rel else [])
         return ignored.rule if ignored else None
 
     def _refuse(self, rel: bytes, levels: Sequence[bytes]) -> Ignored | None:
         if _NO_FILE_PATH.search(rel):
             return Ignored("not the path of a file below the watched folder")
-        text = _text(rel)
+        text = as_text(rel)
         if ignored := self._exclude.file(text):
             return ignored
         if not self._include.match(text):
@@ -286,7 +262,7 @@ class Layout:
 
     def _within_run(self, inner: bytes) -> tuple[str, str, str]:
         for regex, folder, kind, rule in self._routes:
-            if regex.match(_text(inner)):
+            if regex.match(as_text(inner)):
                 name = inner.rpartition(b"/")[2]
                 return encode_path(inner) if folder is None else join_path(folder, name), kind, rule
         return encode_path(inner), "artifact", f"layout {self._template}"
@@ -294,7 +270,7 @@ class Layout:
 
 def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str]:
     """Give the route's regex, its artifact folder encoded, its kind, and the rule for people."""
-    regex = _union([_glob("route", route.match)])
+    regex = union([_glob("route", route.match)])
     folder, rule = None, f"route {route.match}"
     if (path := route.artifact_path) is not None:
         raw = b"" if path == "." else path.encode("utf-8", "surrogateescape")
@@ -302,19 +278,6 @@ def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str]:
             raise LayoutError(f"{rule}: artifact_path '{path}' is no folder of a run; write 'plots', 'a/b' or '.'")
         folder, rule = encode_folder(raw), f"{rule} → {path or '.'}"
     return regex, folder, route.kind, rule if route.kind == "artifact" else f"{rule} as {route.kind}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Glob:
-    pattern: str
-    regex: re.Pattern[str]
-    is_exception: bool
-
-    @property
-    def is_name(self) -> bool:
-        """Whether it speaks of a name in any folder, not of a path."""
-        body = re.sub(r"\A!?(\*\*/)*", "", self.pattern.rstrip())
-        return "/" not in body.removesuffix("/")
 
 
 class _Exclude:
@@ -328,8 +291,8 @@ class _Exclude:
         self._rules = [(glob, glob.is_name, Ignored(f"exclude {glob.pattern}")) for glob in reversed(globs)]
         self._has_exceptions = any(glob.is_exception for glob in globs)
         # One look with all patterns at once; by far most names match none.
-        self._names = _union(glob for glob in globs if glob.is_name)
-        self._paths = _union(glob for glob in globs if not glob.is_name)
+        self._names = union(glob for glob in globs if glob.is_name)
+        self._paths = union(glob for glob in globs if not glob.is_name)
         self.folder = lru_cache(maxsize=4096)(self._find_within)
 
     def file(self, path: str) -> Ignored | None:
@@ -360,46 +323,11 @@ class _Exclude:
         return is_whole if match.lastindex else not (is_whole and match.string.endswith("/"))
 
 
-def _glob(key: str, pattern: str) -> _Glob:
+def _glob(key: str, pattern: str) -> Glob:
     try:
-        glob = _compile(pattern)
-    except LayoutError as error:
+        glob = compile_glob(pattern)
+    except GlobError as error:
         raise LayoutError(f"{key} '{pattern}': {error}") from None
     if glob.is_exception and key != "exclude":
         raise LayoutError(f"{key} '{pattern}': only exclude can have exceptions with '!'")
     return glob
-
-
-def _union(globs: Iterable[_Glob]) -> re.Pattern[str]:
-    return re.compile("|".join(_FOLDER_MARK.sub("/", glob.regex.pattern) for glob in globs) or "(?!)")
-
-
-def _compile(pattern: str) -> _Glob:
-    """Compile for ``match`` on what ``_text`` gives; what gitignore passes over silently is an error here."""
-    if not pattern.strip():
-        raise LayoutError("it is empty")
-    if "\n" in pattern:
-        raise LayoutError("it has a line break: write one pattern for each line")
-    if pattern.startswith("#"):
-        raise LayoutError("it starts with '#', a comment in gitignore: write '\\#' for a name that starts so")
-    levels = pattern.rstrip().removeprefix("!").removeprefix("/").removesuffix("/").split("/")
-    if not {"", ".", ".."}.isdisjoint(levels):
-        raise LayoutError("it can match nothing: no path has an empty, '.' or '..' level")
-    if pattern.rstrip().endswith("/**/"):
-        raise LayoutError("it ends in '/**/': write '/**' for all that is in a folder, '/*/' for the folders in it")
-    try:
-        with warnings.catch_warnings():
-            # Python warns of '[[' and '--' in brackets, whose meaning it may change.
-            warnings.simplefilter("error", FutureWarning)
-            text, include = GitIgnoreSpecPattern.pattern_to_regex(pattern)
-            # A few come unanchored, for 'search'.
-            regex = None if text is None else re.compile(text if text.startswith("^") else f".*?{text}")
-    except (ValueError, re.error, FutureWarning):
-        regex = None
-    if regex is None:
-        raise LayoutError("it is no gitignore pattern: look at its brackets and backslashes")
-    return _Glob(pattern, regex, is_exception=not include)
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape").replace("\n", _NEWLINE)

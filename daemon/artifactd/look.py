@@ -221,7 +221,7 @@ class Looker:
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
             error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
-        elif (clash := self._clash(at, name, signature, run, placed.artifact_path, dest)) is not None:
+        elif (clash := self._clash(at, name, signature, facts, run, placed.artifact_path, dest)) is not None:
             error = (CLASH, *clash)
         else:
             at.taken[dest] = join(join(self._path, rel), name)
@@ -252,7 +252,7 @@ class Looker:
         return replace(signature, ctime_ns=int(first * 1e9))
 
     def _clash(
-        self, at: _At, name: bytes, signature: Signature, run: int, path: str, dest: int
+        self, at: _At, name: bytes, signature: Signature, facts: Facts, run: int, path: str, dest: int
     ) -> tuple[str, str] | None:
         """What stands in the file's way in the store, and what to do; None for nothing."""
         file = FileId(at.folder, name)
@@ -272,16 +272,16 @@ class Looker:
             )
         folder = path.rpartition("/")[0]
         if folder not in at.ways:
-            at.ways[folder] = self._file_in_the_way(at.facts, folder)
+            at.ways[folder] = self._file_in_the_way(facts, folder)
         way = at.ways[folder]
         if way is None and not self._ledger.holds_folder(run, path):
             return None
         what = f"{path} is a folder there" if way is None else f"{way} is a file there"
         return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
 
-    def _file_in_the_way(self, facts: Facts | None, folder: str) -> str | None:
+    def _file_in_the_way(self, facts: Facts, folder: str) -> str | None:
         """Which part of an artifact folder's path is stored as a file."""
-        while folder and facts is not None:
+        while folder:
             if self._ledger.holder(destination(self._where.target, facts.identity, folder), _NOBODY) is not None:
                 return folder
             folder = folder.rpartition("/")[0]

@@ -12,7 +12,7 @@ from artifactd.delivery.receipts import Delivered
 from artifactd.engine import Engine
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileView, Report, State
-from artifactd.paths import join
+from artifactd.paths import join, within
 
 PATIENCE = 20.0
 """Seconds without a file delivered after which a pass without a deadline ends."""
@@ -107,7 +107,13 @@ def run_pass(
     left = report.files(below=below, states=(State.DUE, State.UPLOADING))
     report.close()
     show(progress)
+    runs = [run for run in runs if _concerns(run, below)]
     return Result(progress, failed, left, runs, blockage, away, time.monotonic() - begun)
+
+
+def _concerns(run: bytes, below: bytes | None) -> bool:
+    """Whether a run folder lies in the folder to which a pass is confined, or that one in it."""
+    return below is None or within(run, below) or within(below, run)
 
 
 def _turn_until_done(

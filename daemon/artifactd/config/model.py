@@ -28,7 +28,8 @@ from artifactd.config.notices import notices
 from artifactd.config.problems import Mistake, shown
 from artifactd.config.units import format_duration, format_size, is_number, parse_duration, parse_size
 from artifactd.config.uris import check_artifact_location, check_tracking_uri
-from artifactd.layout import LayoutError, check_glob, parse_template
+from artifactd.globs import check_glob
+from artifactd.layout import LayoutError, parse_template
 
 WRITTEN = "written"
 """Validation context of values that people wrote: there a bare number has no unit."""

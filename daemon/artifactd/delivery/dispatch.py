@@ -94,8 +94,8 @@ class Dispatcher:
 
     def assign(self, now: float) -> list[Job]:
         """Choose jobs for the free workers and mark their files; submit them once that is durable."""
-        news = self._news()
-        self._ledger.release_idle(now, news)
+        news = {run.id for run in self._news()}
+        self._ledger.release_idle(now, news | {run.id for run, _ in self._ledger.runs_to_end(dict(MARKERS))})
         blockage = self._ledger.blockages().get(self._name)
         under_way = self._pool.jobs()
         if blockage is not None and (now < blockage.next_try or under_way):
@@ -132,10 +132,10 @@ class Dispatcher:
             jobs += [j for j in self._ends(now, under_way, free - len(jobs) + 1) if j.run not in ending]
         return jobs[: max(free, 0)]
 
-    def _news(self) -> set[int]:
+    def _news(self) -> list[Run]:
         """Runs whose settings changed since the server was told, unless it refused them as they are."""
-        changed = [self._ledger.run(run) for run in self._ledger.runs_to_update(self._name)]
-        return {r.id for r in changed if self._refused.get(r.id) != r.settings_text and self._source(r) is not None}
+        changed = self._ledger.runs_to_update(self._name)
+        return [r for r in changed if self._refused.get(r.id) != r.settings_text and self._source(r) is not None]
 
     def _job_for(self, run: Run, now: float, blockage: Blockage | None, under_way: list[Job]) -> Job | None:
         source = self._source(run)
@@ -216,8 +216,8 @@ class Dispatcher:
 
     def waiting_runs(self) -> list[Run]:
         """Runs of which the server is to be told changed settings or the end."""
-        told = {run.id: run for run, _ in self._ledger.runs_to_end(dict(MARKERS))}
-        return list((told | {run: self._ledger.run(run) for run in self._news()}).values())
+        ends = (run for run, _ in self._ledger.runs_to_end(dict(MARKERS)))
+        return list({run.id: run for run in (*ends, *self._news())}.values())
 
     def submit(self, jobs: list[Job]) -> None:
         """Give the jobs to the workers."""

@@ -115,33 +115,34 @@ class Runs(Base):
                 ends[run.id] = (run, status)
         return list(ends.values())
 
-    def runs_to_update(self, target: str) -> list[int]:
+    def runs_to_update(self, target: str) -> list[Run]:
         """Runs of this target whose tags or settings changed since the server was told."""
         rows = self._con.execute(
-            "SELECT id FROM runs WHERE run_id IS NOT NULL AND applied != tags || settings AND target = ?", (target,)
+            f"SELECT {_RUN_COLUMNS} WHERE r.run_id IS NOT NULL AND r.applied != r.tags || r.settings AND r.target = ?",
+            (target,),
         )
-        return [int(i) for (i,) in rows]
+        return [_run(row) for row in rows]
 
     def blockages(self) -> dict[str, Blockage]:
         """Targets that are held back, by URI."""
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
         return {r[0]: Blockage(*r[1:]) for r in rows}
 
-    def release_idle(self, now: float, news: Collection[int] = ()) -> None:
+    def release_idle(self, now: float, waiting: Collection[int] = ()) -> None:
         """What is held back although nothing waits for it any more would be shown for ever: nobody tries it.
 
         Args:
             now: Unix seconds.
-            news: Runs that wait for the server without having files due.
+            waiting: Runs that wait for the server without having files due.
         """
         idle = "NOT EXISTS (SELECT 1 FROM files f WHERE f.state = {} AND f.run = runs.id)"
         self._con.execute(
             "UPDATE runs SET kind = NULL, error = NULL, cure = NULL, attempts = 0, next_try = 0"
             f" WHERE kind IS NOT NULL AND next_try < ? AND {idle.format(0)} AND {idle.format(1)}"
             " AND id NOT IN (SELECT value FROM json_each(?)) AND status != ?",
-            (now, json.dumps(list(news)), END_REFUSED),
+            (now, json.dumps(list(waiting)), END_REFUSED),
         )
-        if news:
+        if waiting:
             return
         self._con.execute(
             "DELETE FROM targets WHERE next_try < ? AND NOT EXISTS (SELECT 1 FROM files WHERE state = 0)"

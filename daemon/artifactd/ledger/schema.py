@@ -115,7 +115,11 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT RO
 """
 
 # Forward only: entry n brings version n to n + 1.
-_MIGRATIONS: tuple[str, ...] = (_TABLES, "ALTER TABLE runs ADD COLUMN found INTEGER NOT NULL DEFAULT 0")
+_MIGRATIONS: tuple[str, ...] = (
+    _TABLES,
+    "ALTER TABLE runs ADD COLUMN found INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX untold ON runs (target) WHERE run_id IS NOT NULL AND applied != tags || settings",
+)
 VERSION = len(_MIGRATIONS)
 
 
