@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from artifactd.delivery.messages import (
     Target,
 )
 from artifactd.delivery.worker import STILL_OPEN, Worker
-from artifactd.errors import Kind, Scope
+from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger import DueFile, FileId
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.runs import RunSpec
@@ -194,6 +195,34 @@ def test_a_short_object_in_the_store_is_not_stored(bench: Bench, monkeypatch: py
     (result,) = bench.deliver(bench.due("f4"))
     assert isinstance(result, NotDelivered)
     assert "lists it with 3 bytes instead of 5" in result.failure.error
+
+
+def test_a_store_that_cannot_be_listed_is_sent_no_more_of_the_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it could be called stored, and all of it would be in doubt."""
+    refused = Failure(Kind.PAUSED, Scope.RUN, "may not be listed", "let it be")
+    uploads: list[str] = []
+
+    def refuse(*_: object) -> dict[str, int]:
+        raise DeliveryError(refused)
+
+    def longer_than_the_span(*args: Any) -> None:
+        uploads.append(args[4])
+        time.sleep(0.2)
+
+    monkeypatch.setattr(RunArtifacts, "sizes", refuse)
+    monkeypatch.setattr(RunArtifacts, "upload", longer_than_the_span)
+    monkeypatch.setattr(room, "SPAN", 0.1)
+    for name in ("v0", "v1", "v2"):
+        (bench.drop / name).write_bytes(b"x")
+    files = tuple(bench.due(name) for name in ("v0", "v1", "v2"))
+    job = Deliver(bench.target, 1, bench.run_id, Root(os.fsencode(bench.drop), None, leases=True), files)
+    outcomes, end = Worker().do(job)
+    assert isinstance(outcomes, Outcomes)
+    assert [r.failure for r in outcomes.results if isinstance(r, NotDelivered)] == [refused]
+    assert end == JobFailed(refused)
+    assert uploads == ["v0"]
 
 
 def test_one_bad_file_does_not_keep_the_others(bench: Bench) -> None:

@@ -144,6 +144,7 @@ class Worker:
                         break
                 listing = time.monotonic()
                 verified = _verify(sent, store)
+                stop = stop or _end_of_all(verified)
                 listing = time.monotonic() - listing
                 listings += listing
                 span = self._spans[job.run_id] = max(SPAN, 4 * listing)
@@ -309,6 +310,12 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
             else:
                 results.append(NotDelivered(s.file, failure, s.sent or 0, touched=True))
     return results
+
+
+def _end_of_all(results: Sequence[Stored | NotDelivered]) -> DeliveryError | None:
+    """A failure that the files still waiting would meet as well."""
+    failures = (r.failure for r in results if isinstance(r, NotDelivered))
+    return next((DeliveryError(f) for f in failures if f.scope is not Scope.FILE), None)
 
 
 def _not_held(sent: Stored, size: int | None, store: RunArtifacts) -> Failure | None:
