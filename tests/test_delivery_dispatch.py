@@ -155,6 +155,32 @@ def test_a_server_that_is_down_gets_one_small_probe_a_backoff(tmp_path: Path) ->
     office.ledger.close()
 
 
+def test_a_store_that_is_crowded_gets_half_as_many_jobs_until_it_takes_them(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    crowded = Failure(Kind.TRANSIENT, Scope.RUN, "is overloaded", crowded=True)
+    runs = [office.run(name, f"r{name}") for name in "abcdefgh"]
+    for run in runs:
+        office.due(run, b"x")
+    office.assign()  # first contact
+    office.finish()
+    assert len(office.assign()) == 4
+    first, second, *others = office.pool.taken
+    for job in (first, second):
+        office.pool.taken.remove(job)
+        office.dispatcher.take(job, JobFailed(crowded), 10.0)
+    assert office.assign(now=10.0) == [], "two are under way, and no more than two may be"
+    office.finish()
+    assert len(others) == 2
+    assert len(office.assign(now=10.0)) == 2
+    for _ in range(8):
+        for run in runs:
+            office.due(run, b"y")
+        office.finish(now=100.0)
+        office.assign(now=100.0)
+    assert len(office.pool.taken) == 4
+    office.ledger.close()
+
+
 def test_a_runs_files_come_before_the_next_run_is_made(office: Office) -> None:
     runs = [office.run(name) for name in ("a", "b", "c")]
     for run in runs:

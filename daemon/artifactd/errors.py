@@ -39,6 +39,7 @@ class Failure:
         error: One line for people: the thing and the reason, secrets masked.
         cure: One line: what the user can do; empty when waiting is all there is.
         retry_after: Seconds that the server asked us to wait; 0 if it did not.
+        crowded: It was asked for too much at a time.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Failure:
     error: str
     cure: str = ""
     retry_after: float = 0.0
+    crowded: bool = False
 
     def __str__(self) -> str:
         return f"{self.error}. {self.cure}" if self.cure else self.error

@@ -57,6 +57,7 @@ class Fault:
         rate: Bytes per second of ``throttle``.
         times: So many requests, then none; 0 for all.
         spares: Requests with such headers do not meet it.
+        beyond: So many requests at a time do not meet it.
     """
 
     kind: Literal["refuse", "black_hole", "hang", "cut", "throttle", "answer", "drop"]
@@ -67,6 +68,7 @@ class Fault:
     rate: float = 0.0
     times: int = 0
     spares: Callable[[Mapping[str, str]], bool] = _none
+    beyond: int = 0
 
 
 @dataclass
@@ -107,6 +109,7 @@ class Proxy:
         self._last: dict[str, bytes] = {}
         self._fault: Fault | None = None
         self._met = 0
+        self._passing = 0
         self._healed = threading.Event()
         self._server = self._open(0)
         self.port = int(self._server.server_address[1])
@@ -159,9 +162,22 @@ class Proxy:
                 return None
             if fault.times and self._met >= fault.times:
                 return None
+            if fault.beyond and self._passing < fault.beyond:
+                return None
             self._met += 1
             self.counts.wrong += 1
             return fault
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """A request is passed on, and not answered yet."""
+        with self.lock:
+            self._passing += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._passing -= 1
 
     def wait_until_healed(self) -> None:
         """What a request does that shall hang."""
@@ -245,7 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "/login":
                 self._answer(200, (("Content-Type", "text/html"),), LOGIN)
                 return
-            self._forward(path, body, fault)
+            with proxy.passing():
+                self._forward(path, body, fault)
         except (_CutError, OSError, http.client.HTTPException):
             self.close_connection = True
 
@@ -285,7 +302,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
 
     def _forward(self, path: str, body: bytes, fault: Fault | None) -> None:
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP and k.lower() != "host"}
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
         with closing(http.client.HTTPConnection(*self.server.proxy.upstream, timeout=60)) as upstream:
             upstream.request(self.command, self.path, body or None, headers | {"Content-Length": str(len(body))})
             answer = upstream.getresponse()

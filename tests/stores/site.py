@@ -30,13 +30,14 @@ class Site:
     Args:
         base: Folder for all of it.
         form: The store.
+        more: Further tables of the configuration.
     """
 
-    def __init__(self, base: Path, form: Form) -> None:
+    def __init__(self, base: Path, form: Form, more: str = "") -> None:
         self.form = form
         self._experiment = f"conformance, {form.name}"  # forms may share a server
         location = "" if form.artifact_location is None else f'artifact_location = "{form.artifact_location}"\n'
-        self.program = Program(base, tracking_uri=form.tracking_uri, more=location)
+        self.program = Program(base, tracking_uri=form.tracking_uri, more=location + more)
         self._base = base
 
     def run(self, name: str) -> Path:

@@ -29,6 +29,7 @@ from artifactd.delivery.messages import (
 )
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Delivered, Receipts, Source, version_destination
+from artifactd.delivery.width import Width
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import END_REFUSED, Blockage, DueFile, FileId, Ledger, Run
 from artifactd.names import MAX_COMPONENT_BYTES
@@ -82,7 +83,9 @@ class Dispatcher:
         self._backoff = backoff
         self._sources = sources
         self._receipts = Receipts(ledger, target_name, backoff, sources, news)
+        self._width = Width(pool.size)
         self._open: dict[int, dict[FileId, DueFile]] = {}
+        self._stamps: dict[int, int] = {}
         self._turns: dict[int, int] = {}
         self._most: dict[int, int] = {}
         self._served = 0
@@ -100,7 +103,7 @@ class Dispatcher:
         under_way = self._pool.jobs()
         if blockage is not None and (now < blockage.next_try or under_way):
             return []
-        free = self._pool.free
+        free = min(self._pool.free, self._width.jobs - len(under_way))
         if not self._met or blockage is not None:
             free = min(free, 0 if under_way else 1)  # first contact, and probes, are one at a time
         # One end goes first: under a steady stream of files, ends would never find a worker that is free.
@@ -223,6 +226,7 @@ class Dispatcher:
         """Give the jobs to the workers."""
         for job in jobs:
             self._open[id(job)] = {f.id: f for f in job.files} if isinstance(job, Deliver) else {}
+            self._stamps[id(job)] = self._width.stamp
             self._pool.submit(job)
 
     # -- back ----------------------------------------------------------------------------------------------------
@@ -244,6 +248,7 @@ class Dispatcher:
             return
         left = self._open.pop(id(job))
         self._met = self._met or not isinstance(answer, JobFailed)
+        self._mind_the_width(self._stamps.pop(id(job)), answer)
         match answer:
             case RunReady():
                 run = self._ledger.run(job.run)
@@ -274,6 +279,13 @@ class Dispatcher:
             case JobFailed():
                 self._job_failed(job, answer.failure, left, now)
 
+    def _mind_the_width(self, stamp: int, answer: Answer) -> None:
+        if isinstance(answer, JobFailed):
+            if answer.failure.crowded and self._width.crowded(stamp):
+                self._log.info("fewer jobs at a time", jobs=self._width.jobs, error=answer.failure.error)
+        elif self._width.well():
+            self._log.info("as many jobs at a time as before", jobs=self._width.jobs)
+
     def _fit_batch(self, job: Job, answer: Finished) -> None:
         most = self._most.get(job.run, _BATCH)
         most = min(2 * most, _BIGGEST_BATCH) if answer.listing > _LISTING else max(most // 2, _BATCH)
@@ -282,6 +294,7 @@ class Dispatcher:
     def put_back_all(self) -> None:
         """The pool was stopped: what was under way is to be looked at again."""
         self._open.clear()
+        self._stamps.clear()
         self._ledger.recover()
 
     def _job_failed(self, job: Job, failure: Failure, left: dict[FileId, DueFile], now: float) -> None:

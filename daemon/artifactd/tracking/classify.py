@@ -217,7 +217,7 @@ def _by_status(status: int, where: str, text: str, scope: Scope) -> Failure:
     if status in (401, 403, 407):
         return Failure(Kind.PAUSED, scope, what, _CREDENTIALS)
     if status in (408, 425, 429, 502, 503, 504):
-        return Failure(Kind.TRANSIENT, scope, what, "It is tried again by itself")
+        return Failure(Kind.TRANSIENT, scope, what, "It is tried again by itself", crowded=status in (429, 503))
     if status >= 500:
         return Failure(Kind.TRANSIENT, Scope.FILE, what, "See the server's log if it stays")
     if status == 413:

@@ -159,7 +159,8 @@ def refusal(chain: Sequence[BaseException], where: str, scope: Scope) -> Failure
 
     def fail(row: _Row, said: str) -> Failure:
         cure = row.cure if isinstance(row.cure, str) else row.cure[sdk]
-        return Failure(row.kind, row.scope or scope, mask(f"{where} {row.what}" + (f" ({said})" if said else "")), cure)
+        what = mask(f"{where} {row.what}" + (f" ({said})" if said else ""))
+        return Failure(row.kind, row.scope or scope, what, cure, crowded=row is _BUSY)
 
     names = {type(e).__name__ for e in chain}
     texts = "\n".join(str(e) for e in chain)
