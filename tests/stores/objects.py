@@ -30,6 +30,15 @@ class ObjectStore:
     missing: str = ""
 
 
+def moved(store: ObjectStore, endpoint: str) -> dict[str, str]:
+    """The store's environment, with another endpoint."""
+    protocol = f"DefaultEndpointsProtocol={endpoint.partition(':')[0]};"
+    return {
+        name: value.replace(store.endpoint, endpoint).replace("DefaultEndpointsProtocol=http;", protocol)
+        for name, value in store.environ.items()
+    }
+
+
 def free_pair() -> int:
     """A free port whose number plus 10,000 is free too: SeaweedFS takes that one for gRPC."""
     for _ in range(200):

@@ -16,7 +16,7 @@ from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.tracking import environment as process
 from artifactd.tracking.artifacts import RunArtifacts
 from stores import attempt
-from stores.objects import ObjectStore
+from stores.objects import ObjectStore, moved
 from stores.relay import Relay, answering, black_hole, response, self_signed
 from support import environment, free_port
 
@@ -59,15 +59,6 @@ def failure(location: str, source: Path) -> Failure:
     assert caught.value.failure.error.startswith(location), "it names the store"
     assert caught.value.failure.cure, "it says what to do"
     return caught.value.failure
-
-
-def moved(store: ObjectStore, endpoint: str) -> dict[str, str]:
-    """The store's environment, with another endpoint."""
-    protocol = f"DefaultEndpointsProtocol={endpoint.partition(':')[0]};"
-    return {
-        name: value.replace(store.endpoint, endpoint).replace("DefaultEndpointsProtocol=http;", protocol)
-        for name, value in store.environ.items()
-    }
 
 
 def test_who_may_only_read(seaweed: ObjectStore, azurite: ObjectStore, source: Path, set_environ: Set) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
@@ -77,7 +78,8 @@ def _upload(upload: Any, name: str, data: Any, **options: Any) -> Any:
         return upload(name, data, **options)
     # Nothing is kept of blocks to be compared afterwards, so the store compares each as it comes; to make that no
     # slower, one is summed up while another is on its way.
-    return upload(name, data, **options, validate_content=True, max_concurrency=_BLOCKS_AT_A_TIME)
+    blocks = {"validate_content": True, "max_concurrency": _BLOCKS_AT_A_TIME}
+    return upload(name, data, **options, **blocks, retry_total=again.TRIES, retry_connect=0, retry_read=0)
 
 
 def _client(url: str, artifact_uri: str) -> Any:
@@ -88,6 +90,10 @@ def _client(url: str, artifact_uri: str) -> Any:
     once = {"retry_total": 0, "connection_timeout": CONNECT, "read_timeout": SILENCE}
     settings = {
         **once,
+        # Of blocks alone, since they alone are tried again: after up to 1.5 s, and 1.5 to 3.5 s.
+        "initial_backoff": 0.5,
+        "increment_base": 2,
+        "random_jitter_range": 1,
         "max_single_put_size": _ONE_REQUEST,
         "connection_verify": get_default_host_creds(artifact_uri).verify,
     }

@@ -13,12 +13,17 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
 
 _METADATA = {"GCE_METADATA_TIMEOUT": "2", "GCE_METADATA_DETECT_RETRIES": "2"}
 """Whether this machine is Google's is asked twice, 2 s each, where the user did not say otherwise."""
+
+
+_TRYING = 4.0
+"""Seconds in which a part of a big object is sent again, after waits of up to 1 and 2 s."""
 
 
 def _files(environ: Mapping[str, str]) -> Iterator[str]:
@@ -79,7 +84,8 @@ def _client() -> Any:
 
     install()
     # The object stands in a hundred default arguments, which MLflow does not pass.
-    DEFAULT_RETRY._predicate = _never
+    DEFAULT_RETRY._predicate = _is_passing_trouble_of_a_part
+    DEFAULT_RETRY._timeout = _TRYING
 
     class Once(AuthorizedSession):  # type: ignore[misc]
         """Google's session, with our time for every request, those for tokens included."""
@@ -97,5 +103,8 @@ def _client() -> Any:
     return storage.Client(project=None, credentials=credentials, _http=session)
 
 
-def _never(_: Exception) -> bool:
-    return False
+def _is_passing_trouble_of_a_part(exc: Exception) -> bool:
+    response: Any = getattr(exc, "response", None)
+    request = getattr(response, "request", None)
+    is_part = request is not None and request.method == "PUT" and "upload_id=" in str(request.url)
+    return is_part and again.passes(response.status_code)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from artifactd.tracking.sdks import unfinished
+from artifactd.tracking.sdks import again, unfinished
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
@@ -58,6 +58,13 @@ def _listed(parsed: dict[str, Any], **_: Any) -> None:
         note(item["Key"], item.get("ETag", "").strip('"'))
 
 
+def _again(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
+    """Seconds after which a part is sent again; None where it is not."""
+    if response is None or attempts > again.TRIES or not again.passes(response[0].status_code):
+        return None
+    return again.wait(attempts)
+
+
 def _client() -> Any:
     import boto3  # noqa: PLC0415  (an extra)
     from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
@@ -86,6 +93,7 @@ def _client() -> Any:
         preferred_transfer_client="classic",
     )
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
+    client.meta.events.register("needs-retry.s3.UploadPart", _again)
     unfinished.watch(client)
     client.upload_file = partial(client.upload_file, Config=once)
     client.download_file = partial(client.download_file, Config=once)
