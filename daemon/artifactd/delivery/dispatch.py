@@ -103,7 +103,7 @@ class Dispatcher:
         under_way = self._pool.jobs()
         if blockage is not None and (now < blockage.next_try or under_way):
             return []
-        free = min(self._pool.free, self._width.jobs - len(under_way))
+        free = max(0, min(self._pool.free, self._width.jobs - len(under_way)))
         if not self._met or blockage is not None:
             free = min(free, 0 if under_way else 1)  # first contact, and probes, are one at a time
         # One end goes first: under a steady stream of files, ends would never find a worker that is free.
@@ -133,7 +133,7 @@ class Dispatcher:
                 break
         if free > len(jobs):
             jobs += [j for j in self._ends(now, under_way, free - len(jobs) + 1) if j.run not in ending]
-        return jobs[: max(free, 0)]
+        return jobs[:free]
 
     def _news(self) -> list[Run]:
         """Runs whose settings changed since the server was told, unless it refused them as they are."""
