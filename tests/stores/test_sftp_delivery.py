@@ -97,7 +97,7 @@ def test_a_tree_is_delivered_verified_listed_and_pulled_back(
 
     checked = artifactd.call("check")
     assert checked.returncode == 0, checked.stdout
-    assert "one object written, listed and read back, and removed" in checked.stdout
+    assert "one object written, listed, read back and removed" in checked.stdout
     left = {name for _, _, names in os.walk(server.data) for name in names}
     assert not any(name.startswith((".artifactd-", "artifactd-check")) for name in left)
 

@@ -50,9 +50,6 @@ _REFUSED_CODES = frozenset(
     }
 )  # fmt: skip
 _MISSING_STORE = frozenset({"NoSuchBucket", "ContainerNotFound"})
-_SCHEMES = "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES"
-"""What MLflow's server asks for before it takes an sftp:// location (3.17: ``host_policy``)."""
-
 _EXTRAS = {
     "boto3": "s3",
     "botocore": "s3",
@@ -132,18 +129,8 @@ def _classify(exc: BaseException, chain: list[BaseException], target: str, scope
         )
     if "INVALID_PARAMETER_VALUE" in codes or (len(chain) == 1 and "INTERNAL_ERROR" in codes):
         # INTERNAL_ERROR without a cause is MLflow's own check of a path, not the server's trouble.
-        return _refused_by_mlflow(chain, where, text)
+        return fail(Kind.PERMANENT, Scope.FILE, f"MLflow refuses it: {text}", "Rename the file or its folder")
     return fail(Kind.TRANSIENT, Scope.FILE, f"{where}: {type(exc).__name__}: {text}", "It is tried again by itself")
-
-
-def _refused_by_mlflow(chain: list[BaseException], where: str, text: str) -> Failure:
-    if any(_SCHEMES in str(e) for e in chain):
-        return Failure(
-            Kind.PAUSED, Scope.RUN, f"{where} does not let artifacts lie on a host that the artifact location names",
-            f"Start the server with {_SCHEMES}=sftp (or the scheme of the location), or with that host in its "
-            "--default-artifact-root",
-        )  # fmt: skip
-    return Failure(Kind.PERMANENT, Scope.FILE, mask(f"MLflow refuses it: {text}"), "Rename the file or its folder")
 
 
 def _by_errno(e: BaseException, where: str, scope: Scope) -> Failure | None:

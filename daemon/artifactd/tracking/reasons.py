@@ -70,7 +70,8 @@ def of_server(
     if _SCHEMES in text:
         return Failure(
             Kind.PAUSED, Scope.RUN, f"{where} does not allow the artifact location of a new experiment: {mask(text)}",
-            f"Start the server with {_SCHEMES} naming the scheme, or set another mlflow.artifact_location; {_AGAIN}",
+            f"Start the server with {_SCHEMES}=sftp (the scheme of the location), or set another "
+            f"mlflow.artifact_location; {_AGAIN}",
         )  # fmt: skip
     if status == 401 or "UNAUTHENTICATED" in codes:
         return _unknown(uri, where, text)
