@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +29,9 @@ NAMES = (
 @pytest.fixture(scope="module")
 def site(form: Form, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     base = tmp_path_factory.mktemp("site")
-    yield Site(base, form)
+    made = Site(base, form)
+    yield made
+    made.close()
     shutil.rmtree(base)
 
 
@@ -39,14 +40,14 @@ def test_sizes(site: Site) -> None:
     run = site.run("sizes")
     for size in (0, 1, *(p + d for p in site.form.parts for d in (-1, 0, 1))):
         write(run / f"{size}.bin", size)
-    site.sync(run)
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
 
 
 def test_a_big_file(site: Site) -> None:
     run = site.run("big")
     write(run / "weights.bin", 300 * MIB)
-    site.sync(run)
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
     (run / "weights.bin").unlink()
 
@@ -57,7 +58,7 @@ def test_many_small_files(site: Site) -> None:
         folder = run / f"part-{n // 250}"
         folder.mkdir(exist_ok=True)
         write(folder / f"{n}.json", 1 + n % 4096)
-    site.sync(run)
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
 
 
@@ -69,7 +70,7 @@ def test_names(site: Site) -> None:
         for name in NAMES:
             with open(os.path.join(here, name), "wb") as f:
                 f.write(folder + b"/" + name)
-    site.sync(run)
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
 
 
@@ -78,15 +79,16 @@ def test_overwriting_and_leaving_alone(site: Site) -> None:
     run = site.run("overwrite")
     for n, sizes in enumerate(((1000, 9000), (9000, 1000), (500, 0), (0, 500), (700, 700))):
         write(run / f"{n}.bin", sizes[0], seed=1)
-    assert site.sync(run)["stored"] == 5
+    site.deliver(run)
     for n, sizes in enumerate(((1000, 9000), (9000, 1000), (500, 0), (0, 500), (700, 700))):
         write(run / f"{n}.bin", sizes[1], seed=2)
-    assert site.sync(run)["stored"] == 5
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
+    sent = site.sent()
     for path in run.iterdir():
-        path.touch()
-    counted = site.sync(run)
-    assert (counted["stored"], counted["unchanged"]) == (0, 5)
+        path.write_bytes(path.read_bytes())
+    site.deliver(run)
+    assert site.sent() == sent
 
 
 def test_the_way_back(site: Site, tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_the_way_back(site: Site, tmp_path: Path) -> None:
     for rel in ("config.json", "models/a/MLmodel", "plots/p#1.png"):
         (run / rel).parent.mkdir(parents=True, exist_ok=True)
         write(run / rel, 3000)
-    site.sync(run)
+    site.deliver(run)
     listed = site.call("ls", str(run))
     assert listed.returncode == 0, listed.stderr
     assert all(name in listed.stdout for name in ("config.json", "MLmodel", "p#1.png")), listed.stdout
@@ -108,7 +110,7 @@ def test_what_the_store_lost_or_altered_is_found_and_mended(site: Site) -> None:
     run = site.run("verify")
     for name in ("lost", "short", "altered", "whole"):
         write(run / name, 2000)
-    site.sync(run)
+    site.deliver(run)
     assert site.call("verify", str(run), "--deep").returncode == 0
     site.remove(run, "lost")
     site.put(run, "short", b"1")
@@ -122,7 +124,7 @@ def test_what_the_store_lost_or_altered_is_found_and_mended(site: Site) -> None:
     assert "altered" in found.stdout
     assert "whole" not in found.stdout
     assert site.call("retry", str(run)).returncode == 0
-    site.sync(run)
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
 
 
@@ -130,13 +132,11 @@ def test_a_kill_in_the_middle_of_an_upload(site: Site) -> None:
     """Before, what the store holds is the old content; after the next start it is the new, and nothing else."""
     run = site.run("killed")
     write(run / "weights.bin", 3000)
-    site.sync(run)
+    site.deliver(run)
     write(run / "weights.bin", 200 * MIB, seed=2)
-    with site.program.running(**site.form.environ) as service:
-        wait_for(site.is_sending, f"it is being sent\n{site.program.text()[-2000:]}", 90)
-        os.killpg(service.pid, signal.SIGKILL)
-        service.wait()
-    site.sync(run)
+    wait_for(site.is_sending, f"it is being sent\n{site.program.text()[-2000:]}", 90)
+    site.kill()
+    site.deliver(run)
     assert site.held(run) == on_disk(run)
     (run / "weights.bin").unlink()
 

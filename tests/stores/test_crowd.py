@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -66,8 +65,7 @@ def _server(request: pytest.FixtureRequest) -> Iterator[Crowd]:
 
 def _said(site: Site, event: str) -> list[int]:
     """Jobs at a time, as the log told them."""
-    lines = (json.loads(line) for line in site.program.text().splitlines() if line.startswith("{"))
-    return [line["jobs"] for line in lines if line["event"] == event]
+    return [line["jobs"] for line in site.program.events() if line["event"] == event]
 
 
 def _drop(site: Site, prefix: str, files: int) -> None:
