@@ -41,9 +41,11 @@ def _install(folder: Path) -> None:
     if npm is None or shutil.which("node") is None:
         raise NotThereError("Azurite needs node 18 and npm: apt-get install nodejs npm")
     command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", f"azurite@{_VERSION}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode != 0:
-        raise NotThereError(f"npm install azurite failed: {done.stderr[-500:]}")
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    except subprocess.SubprocessError as exc:
+        said = exc.stderr if isinstance(exc, subprocess.CalledProcessError) else str(exc)
+        raise NotThereError(f"Azurite is missing, and npm install azurite failed: {said[-500:]}") from exc
 
 
 def connection_string(endpoint: str, key: str = KEY) -> str:

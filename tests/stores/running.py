@@ -15,7 +15,7 @@ START_SECONDS = 90.0
 
 
 class NotThereError(Exception):
-    """A server cannot be started here; the text says what is missing and how to get it."""
+    """A server cannot be started here; the text, which the run's last lines show, says what is missing and the cure."""
 
 
 @contextlib.contextmanager
