@@ -58,6 +58,9 @@ _EXTRAS = {
     "pysftp": "sftp",
     "paramiko": "sftp",
 }
+_PACKAGES = {"azure.storage.filedatalake": "azure-storage-file-datalake azure-identity", "pyarrow": "pyarrow"}
+"""What MLflow needs for abfss:// and hdfs://, which have no extra of ours."""
+
 _TOO_MANY = re.compile(r"too many (\d{3}) error responses")
 _STATUS = re.compile(r"error code (\d{3})\b|\b(\d{3}) (?:Client|Server) Error")
 
@@ -221,11 +224,12 @@ def _by_status(status: int, where: str, text: str, scope: Scope) -> Failure:
 
 
 def _missing_module(e: ModuleNotFoundError, where: str, scope: Scope) -> Failure:
-    module = (e.name or str(e)).partition(".")[0]
-    extra = _EXTRAS.get(module, "local")
+    name = e.name or str(e)
+    module = name.partition(".")[0]
+    package = _PACKAGES.get(name, f"'artifactd[{_EXTRAS.get(module, 'local')}]'")
     return Failure(
         Kind.PAUSED,
         scope,
-        f"{where} needs the Python package {module}, which is not installed",
-        f"pip install 'artifactd[{extra}]' into the service's environment and restart it",
+        f"{where} needs the Python package {name if name in _PACKAGES else module}, which is not installed",
+        f"pip install {package} into the service's environment and restart it",
     )

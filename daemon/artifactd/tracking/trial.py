@@ -34,7 +34,6 @@ EXPERIMENT = "artifactd-check"
 OBJECT = "artifactd-check.bin"
 
 _OBJECT_BYTES = 64
-_MOST_STORES = 5
 _REACH = "See that it runs, that the address is right, and that this host may reach it"
 _NOTE = "Made by `artifactd check`, which writes one small object here, reads it back and removes it."
 
@@ -154,7 +153,7 @@ def _stores(client: MlflowClient, question: Question) -> list[tuple[str, str | N
             covered.add(_store(experiment.artifact_location))
             locations.append(posixpath.join(posixpath.dirname(experiment.artifact_location.rstrip("/")), EXPERIMENT))
     names: list[tuple[str, str | None]] = []
-    for location in locations[:_MOST_STORES]:
+    for location in locations:
         taken = any(name == EXPERIMENT for name, _ in names)
         names.append((_experiment_name(client, location, taken=taken), location))
     return names
