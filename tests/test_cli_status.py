@@ -128,6 +128,27 @@ def test_a_held_back_run_is_shown_by_its_folder(book: Book) -> None:
     assert f"Held back: {folder}" in shown(book)
 
 
+def test_a_held_back_run_stands_for_the_file_that_met_its_trouble(book: Book) -> None:
+    folder = book.write("e/r/a").parent
+    book.look()
+    blockage = Blockage(Kind.PAUSED, "s3://bucket refuses: AccessDenied", "Check the credentials", 2, time.time() + 60)
+    book.fail(blockage.error, Kind.PAUSED)
+    book.ledger.block_run(book.rows()[0], blockage)
+    assert [failure["path"] for failure in status(book)["failures"]] == [str(folder)]
+    assert shown(book).count("AccessDenied") == 1
+
+
+def test_a_file_with_trouble_of_its_own_waits_for_its_run(book: Book) -> None:
+    path = book.write("e/r/a")
+    book.look()
+    book.fail("the store holds another content", Kind.TRANSIENT)
+    until = time.time() + 300
+    book.ledger.block_run(book.rows()[0], Blockage(Kind.PAUSED, "s3://bucket refuses", "Check", 2, until))
+    run, file = status(book)["failures"]
+    assert (file["path"], file["next_try"]) == (str(path), run["next_try"])
+    assert len(re.findall(r"next try +in [45]\.?\d* min", shown(book))) == 2, shown(book)
+
+
 def test_the_lag_counts_from_the_change_of_the_oldest(book: Book) -> None:
     assert status(book)["oldest_pending_seconds"] == 0.0
     book.write("e/r/a")

@@ -89,9 +89,14 @@ def read(report: Report, folder: Path) -> Standing:
     with report.snapshot():
         held = report.blockages() | {tables.path(run): block for run, block in report.held_runs().items()}
         return Standing(
-            holder(folder), report.totals(), report.watches(), report.runs(), report.failures(), held,
+            holder(folder), report.totals(), report.watches(), report.runs(),
+            [f for f in report.failures() if not _is_told_by_what_holds_it_back(f)], held,
             report.runaways(time.time()),
         )  # fmt: skip
+
+
+def _is_told_by_what_holds_it_back(file: FileView) -> bool:
+    return file.state is State.DUE and file.blockage is not None and file.error == file.blockage.error
 
 
 def as_data(now: Standing) -> dict[str, Any]:
@@ -149,15 +154,19 @@ def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
 
 
 def _failure(file: FileView) -> dict[str, Any]:
-    waits = file.state is State.DUE
-    next_try = max(file.due_at or 0.0, file.blockage.next_try if file.blockage else 0.0) if waits else None
     return {
         "path": tables.path(file.path),
         "error": file.error or "",
         "kind": file.kind if file.kind in set(Kind) else str(Kind.PERMANENT),
         "attempts": file.attempts,
-        "next_try": tables.iso(next_try),
+        "next_try": tables.iso(_next_try(file)),
     }
+
+
+def _next_try(file: FileView) -> float | None:
+    if file.state is not State.DUE:
+        return None
+    return max(file.due_at or 0.0, file.blockage.next_try if file.blockage else 0.0)
 
 
 # -- for people --------------------------------------------------------------------------------------------------
@@ -244,13 +253,13 @@ def _runs(now: Standing) -> Table:
 
 def _failures(now: Standing) -> Iterator[RenderableType]:
     for file in now.failures[:_FAILURES_SHOWN]:
-        again = "" if file.state is State.FAILED or file.due_at is None else tables.until(file.due_at)
+        again = _next_try(file)
         yield Text("  " + tables.path(file.path), overflow="fold")
         yield tables.details(
             [
                 ("error", file.error or ""),
                 ("tries", str(file.attempts) if file.attempts else ""),
-                ("next try", again),
+                ("next try", "" if again is None else tables.until(again)),
                 ("what to do", file.cure or ""),
             ],
             indent=4,

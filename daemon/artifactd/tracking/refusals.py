@@ -46,7 +46,8 @@ class _Row:
 
 
 def _known(keys: str) -> dict[str, str]:
-    return {sdk: f"{keys}: {names}; it is tried again by itself" for sdk, names in _KEYS.items()}
+    # Not with a colon: what follows "secret:" is masked.
+    return {sdk: f"{keys} in {names}; it is tried again by itself" for sdk, names in _KEYS.items()}
 
 
 _KEY = _Row(Kind.PAUSED, None, "does not know the key", _known("Check the key"))
