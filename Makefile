@@ -42,6 +42,11 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 	tests/stores/tools.sh
 	$(PYTEST) -m "stores and not big" tests/stores
 
+.PHONY: conformance
+conformance: $(INSTALLED) ## Every case before every form of store; writes docs/conformance.md
+	tests/stores/tools.sh
+	ARTIFACTD_CONFORMANCE=docs/conformance.md $(PYTEST) -m "stores and not big" tests/stores/test_conformance.py
+
 .PHONY: test-big
 test-big: $(INSTALLED) ## Tens of gigabytes and hundreds of thousands of files: 45 GB of disk, 30 minutes
 	ARTIFACTD_TEST_BIG=1 $(BIN)/python -m pytest -n 0 -m big tests/faults

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,15 @@ def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 30.
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:.0f} s: {what} (last: {value!r})")
         time.sleep(0.02)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    first, *others = widths
+    return [
+        " | ".join([row[0].ljust(first), *(c.rjust(w) for c, w in zip(row[1:], others, strict=True))]) for row in cells
+    ]
 
 
 def free_port() -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from support import aligned
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,6 +41,4 @@ def lines(rows: Sequence[Row]) -> list[str]:
          "." if r.recover is None else f"{r.recover:.1f}")
         for r in rows
     ]  # fmt: skip
-    widths = [max(len(row[i]) for row in cells) for i in range(len(_HEADS))]
-    return [" | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-            for row in cells]  # fmt: skip
+    return aligned(cells)

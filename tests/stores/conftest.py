@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +18,12 @@ from stores.running import NotThereError
 from stores.seaweed import seaweed as run_seaweed
 from stores.servers import auth_server, direct_server, postgres_server
 from stores.serving import certificate
+from stores.table import CASES, Result, cells, page
+from support import aligned
 
 __all__ = ["auth_server", "certificate", "direct_server", "postgres_server"]
+
+_RESULT = "conformance"
 
 
 def _or_skipped() -> Generator[None, None, None]:
@@ -37,6 +43,32 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 def pytest_runtest_call() -> Generator[None, None, None]:
     """Nor one that a test starts by itself."""
     return (yield from _or_skipped())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of conformance, and write it where ``ARTIFACTD_CONFORMANCE`` names a file."""
+    results = []
+    for report in (r for some in terminalreporter.stats.values() for r in some if isinstance(r, pytest.TestReport)):
+        for name, value in report.user_properties:
+            if report.when == "call" and name == _RESULT:
+                assert isinstance(value, dict)
+                results.append(Result(**value, outcome=report.outcome))
+    if not results:
+        return
+    results.sort(key=lambda result: result.form)
+    terminalreporter.section("conformance")
+    for line in aligned(cells(results)):
+        terminalreporter.write_line(line)
+    if file := os.environ.get("ARTIFACTD_CONFORMANCE"):
+        Path(file).write_text(page(results))
+
+
+@pytest.fixture
+def told(form: Form, request: pytest.FixtureRequest) -> None:
+    """The test is a case of conformance."""
+    case = request.node.originalname
+    assert case in CASES, "it has no column"
+    request.node.user_properties.append((_RESULT, {"form": form.name, "word": form.checksum, "case": case}))
 
 
 @pytest.fixture(scope="session")

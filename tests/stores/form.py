@@ -16,7 +16,6 @@ class Form:
         artifact_location: For experiments that are created; None where the server chooses.
         environ: What the service needs in its environment: credentials, endpoints.
         parts: Sizes in bytes at which an upload changes from one request to parts, or to one part more.
-        atomic: A reader sees the old content or the new one, never a part.
         checksum: What the store itself says of a content besides its size; "" for nothing.
         on_disk: The path in an artifact URI is one of this machine, and MLflow's own client cannot read the store.
     """
@@ -26,6 +25,5 @@ class Form:
     artifact_location: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[int, ...] = ()
-    atomic: bool = True
     checksum: str = ""
     on_disk: bool = False

@@ -64,7 +64,7 @@ def _s3(request: pytest.FixtureRequest, _folder: Path, _ends: ExitStack) -> Form
 
 @_form
 def _azure(request: pytest.FixtureRequest, _folder: Path, _ends: ExitStack) -> Form:
-    return _direct(request, "Azure Blob", "azurite", parts=(4 * MIB, 64 * MIB), checksum="MD5")
+    return _direct(request, "Azure Blob", "azurite", parts=(4 * MIB, 64 * MIB), checksum="MD5 up to 64 MiB")
 
 
 @_form

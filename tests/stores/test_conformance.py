@@ -13,7 +13,7 @@ from stores.form import Form
 from stores.site import Site, on_disk, write
 from support import wait_for
 
-pytestmark = [pytest.mark.stores, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stores, pytest.mark.timeout(600), pytest.mark.usefixtures("told")]
 
 MIB = 2**20
 NAMES = (
@@ -89,6 +89,15 @@ def test_overwriting_and_leaving_alone(site: Site) -> None:
         path.write_bytes(path.read_bytes())
     site.deliver(run)
     assert site.sent() == sent
+
+
+def test_a_reader_sees_one_content_or_the_other(site: Site) -> None:
+    run = site.run("reader")
+    write(run / "weights.bin", 6 * MIB, seed=1)
+    site.deliver(run)
+    old = site.held(run)
+    write(run / "weights.bin", 6 * MIB, seed=2)
+    assert wait_for(lambda: (held := site.held(run)) != old and held, "it is replaced", 60) == on_disk(run)
 
 
 def test_the_way_back(site: Site, tmp_path: Path) -> None:
