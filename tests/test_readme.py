@@ -22,6 +22,7 @@ from artifactd.runfolder import MARKERS, parse_settings
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
 BLOCKS = re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", README)
 PROSE = re.sub(r"(?ms)^```.*?^```$", "", README)
 GROUP: Any = typer.main.get_command(app)
@@ -218,12 +219,23 @@ def test_the_keys_of_status_are_those_of_the_code() -> None:
 # -- links -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", "docs/architecture.md"])
-def test_local_links_point_to_what_is_there(file: str) -> None:
-    text = (PROJECT / file).read_text(encoding="utf-8")
+def anchors(page: Path) -> set[str]:
+    """What a link may point to within a page, as GitHub names headings."""
+    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(PROJECT.glob("*.md")), *sorted(PROJECT.glob("docs/*.md"))], ids=lambda p: p.name
+)
+def test_local_links_point_to_what_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith(("https://", "http://"))]
     for link in links:
-        assert (PROJECT / file).parent.joinpath(link).exists(), link
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_every_room_has_its_place_in_the_architecture() -> None:
