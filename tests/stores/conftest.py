@@ -17,8 +17,9 @@ from stores.running import NotThereError
 from stores.seaweed import seaweed as run_seaweed
 from stores.servers import auth_server, direct_server, postgres_server
 from stores.serving import certificate
+from stores.user import user
 
-__all__ = ["auth_server", "certificate", "direct_server", "postgres_server"]
+__all__ = ["auth_server", "certificate", "direct_server", "postgres_server", "user"]
 
 
 def _started(start: Callable[[Path], AbstractContextManager[ObjectStore]], folder: Path) -> Iterator[ObjectStore]:

@@ -101,6 +101,9 @@ _CODES = {
     " Crc64Mismatch IncompleteBody RequestTimeout",
     _CUT: "NoSuchUpload InvalidBlockList",
 }  # fmt: skip
+_AZURE_UNKNOWN = ("AuthenticationFailed", "InvalidAuthenticationInfo")
+_AZURE_LATE = ("Signature not valid in the specified time", "The token is expired")
+"""Details of the above: a signature past its end, a token past its end."""
 _BY_CODE = {code: row for row, codes in ((r, c.split()) for r, c in _CODES.items()) for code in codes}
 _BY_STATUS = {
     401: _KEY, 403: _DENIED, 407: _PROXY, 408: _BUSY, 413: _TOO_BIG, 425: _BUSY, 429: _BUSY, 500: _TROUBLE, 502: _BUSY,
@@ -173,6 +176,12 @@ def refusal(chain: Sequence[BaseException], where: str, scope: Scope) -> Failure
         return fail(row, "" if row is _PROXY else answered.said)
     if "Token must be a short-lived token" in texts:
         return fail(_CLOCK, "")
+    if sdk == "s3" and "JSONDecodeError" in names:
+        # S3 speaks XML: the one JSON that is read unguarded is what a program prints.
+        return Failure(
+            Kind.PAUSED, scope, f"{where}: no credentials that can be used (what credential_process prints is no JSON)",
+            "Correct that program (credential_process in ~/.aws/config); it is tried again by itself",
+        )  # fmt: skip
     if names & _NO_CREDENTIALS and not names & {"ConnectionError", "ConnectTimeout", "ReadTimeout"}:
         return Failure(
             Kind.PAUSED, scope, mask(f"{where}: no credentials that can be used ({_short(str(chain[0]))})"),
@@ -246,11 +255,7 @@ def _worded(status: int, code: str, message: str) -> _Answer:
 def _judge(answer: _Answer, names: set[str], texts: str, sdk: str) -> _Row:
     if "RequestDateHeader" in texts or "Request date header too old" in texts:
         return _CLOCK
-    if (
-        sdk == "azure"
-        and "AuthenticationFailed" in answer.code
-        and "Signature not valid in the specified time" in texts
-    ):
+    if sdk == "azure" and answer.code in _AZURE_UNKNOWN and any(words in texts for words in _AZURE_LATE):
         return _EXPIRED
     if answer.code in _BY_CODE:
         return _BY_CODE[answer.code]
