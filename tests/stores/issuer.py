@@ -42,12 +42,15 @@ class Issuer:
 
 
 @contextlib.contextmanager
-def issuer(answer: Callable[[Asked], Answer], certificate: Certificate | None = None) -> Iterator[Issuer]:
+def issuer(
+    answer: Callable[[Asked], Answer], certificate: Certificate | None = None, **headers: str
+) -> Iterator[Issuer]:
     """Run it while the block lasts.
 
     Args:
         answer: Called for each request.
         certificate: Speak TLS by it.
+        headers: Of each answer; underscores stand for hyphens.
     """
     said: list[Asked] = []
 
@@ -61,6 +64,8 @@ def issuer(answer: Callable[[Asked], Answer], certificate: Certificate | None = 
             self.send_response(status)
             self.send_header("Content-Type", "text/plain" if isinstance(content, str) else "application/json")
             self.send_header("Content-Length", str(len(text.encode())))
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(text.encode())

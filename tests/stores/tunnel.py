@@ -1,4 +1,4 @@
-"""A forward proxy on 127.0.0.1 that brings whatever is asked for to one local port: a cloud's name to a test's server."""
+"""A forward proxy on 127.0.0.1 that brings whatever is asked for to one local port: a cloud's name to our server."""
 
 from __future__ import annotations
 

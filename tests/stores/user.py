@@ -12,8 +12,11 @@ from artifactd.tracking import environment as process
 from artifactd.tracking.artifacts import RunArtifacts
 
 _TRACKING = "sqlite:////nowhere.db"
-_STORES = ("AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR", "API_ENDPOINT", "GCE_", "MLFLOW_",
-           "IDENTITY_", "MSI_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # fmt: skip
+_OF_STORES = (
+    "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR", "API_ENDPOINT", "GCE_", "NO_GCE", "MLFLOW_",
+    "IDENTITY_", "MSI_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+"""Variables that begin so."""
 
 
 class User:
@@ -71,7 +74,7 @@ class User:
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     """Somebody new."""
     for name in os.environ:
-        if name.upper().startswith(_STORES):
+        if name.upper().startswith(_OF_STORES):
             monkeypatch.delenv(name)
     process.prepare(_TRACKING)
     home = tmp_path / "home"

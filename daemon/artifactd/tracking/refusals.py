@@ -184,7 +184,7 @@ def refusal(chain: Sequence[BaseException], where: str, scope: Scope) -> Failure
         )  # fmt: skip
     if names & _NO_CREDENTIALS and not names & {"ConnectionError", "ConnectTimeout", "ReadTimeout"}:
         return Failure(
-            Kind.PAUSED, scope, mask(f"{where}: no credentials that can be used ({_short(str(chain[0]))})"),
+            Kind.PAUSED, scope, mask(f"{where}: no credentials that can be used ({_short(_words(chain[0]))})"),
             f"Give the service {_KEYS[sdk]}; it is tried again by itself",
         )  # fmt: skip
     if names & _WEB_PAGE:
@@ -288,6 +288,11 @@ def _reason(chain: Sequence[BaseException], texts: str) -> str:
         r"([Tt]imed out|Connection aborted)", texts
     )
     return (f" at {host}" if host else "") + f": {why[1].strip() if why else _short(str(chain[-1]))}"
+
+
+def _words(e: BaseException) -> str:
+    """Google's exceptions say it twice: in words, and as the answer that they are from."""
+    return str(e.args[0]) if len(e.args) > 1 and isinstance(e.args[0], str) else str(e)
 
 
 def _short(text: str) -> str:
