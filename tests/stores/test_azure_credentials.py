@@ -6,8 +6,9 @@ of the test brings that name to Azurite, which has a certificate for it.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,12 +18,14 @@ import jwt
 import pytest
 
 from stores import azurite as account
-from stores.issuer import Asked, issuer
+from stores.issuer import Asked, Issuer, issuer
 from stores.objects import ObjectStore
+from stores.rotation import Rotation
 from stores.running import NotThereError
 from stores.tls import Certificate, make_certificate
 from stores.tunnel import Tunnel, tunnel
 from stores.user import User
+from support import wait_for
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(300)]
 
@@ -149,26 +152,35 @@ def test_a_managed_identity(cloud: Cloud, user: User) -> None:
         assert len(service.asked) == 3, "a token that works is kept"
 
 
-def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Path) -> None:
-    """As Kubernetes has it: a token in a file, which it rewrites, is traded for one of Azure's."""
-    trusted = {"token": "of-old"}
+@contextlib.contextmanager
+def workload_identity(
+    cloud: Cloud, user: User, folder: Path, trusted: Mapping[str, str], seconds: float = 3600
+) -> Iterator[Issuer]:
+    """Entra, which trades the trusted token for one of Azure's, good for so long; the user's stands in `assertion`."""
 
     def trade(asked: Asked) -> tuple[int, object]:
         form = {name: values[0] for name, values in parse_qs(asked.body).items()}
         if form.get("client_assertion") != trusted["token"]:
             return 400, {"error": "invalid_client", "error_description": "AADSTS700024: the assertion has expired."}
-        return 200, {"access_token": token(), "expires_in": 3600, "token_type": "Bearer"}
+        return 200, {"access_token": token(seconds), "expires_in": int(seconds), "token_type": "Bearer"}
 
-    tls = make_certificate(tmp_path)
-    both = tmp_path / "both.pem"
+    tls = make_certificate(folder)
+    both = folder / "both.pem"
     both.write_bytes(tls.ca.read_bytes() + cloud.tls.ca.read_bytes())
-    assertion = user.write("assertion", "not-yet")
     with issuer(trade, tls) as entra:
         enter(user, cloud)
         user.set(
             REQUESTS_CA_BUNDLE=str(both), AZURE_AUTHORITY_HOST=entra.uri, AZURE_TENANT_ID="a-tenant",
-            AZURE_CLIENT_ID="a-client", AZURE_FEDERATED_TOKEN_FILE=str(assertion),
+            AZURE_CLIENT_ID="a-client", AZURE_FEDERATED_TOKEN_FILE=str(user.home / "assertion"),
         )  # fmt: skip
+        yield entra
+
+
+def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Path) -> None:
+    """As Kubernetes has it: a token in a file, which it rewrites, is traded for one of Azure's."""
+    trusted = {"token": "of-old"}
+    user.write("assertion", "not-yet")
+    with workload_identity(cloud, user, tmp_path, trusted) as entra:
         said = user.refused(LOCATION)
         assert "no credentials that can be used" in said.error
         assert "not-yet" not in str(said)
@@ -178,3 +190,26 @@ def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Pa
         user.write("assertion", "of-today")
         user.upload(LOCATION)
         assert "of-today" in entra.asked[-1].body
+
+
+def test_a_file_of_a_workload_identity_that_is_rewritten_while_the_service_runs(
+    cloud: Cloud, user: User, tmp_path: Path
+) -> None:
+    """Azure's own tokens end after seconds here: what was traded in time would do for an hour, and rightly so."""
+    seconds = 3
+    trusted = {"token": "of-old"}
+    user.write("assertion", "of-old")
+    trust = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(cloud.tls.ca)}
+    with workload_identity(cloud, user, tmp_path, trusted, seconds):
+        site = Rotation(tmp_path / "site", LOCATION)
+        with site.running(**trust):
+            site.drop("by the old token")
+            site.delivered()
+            trusted["token"] = "of-today"
+            end = time.monotonic() + seconds
+            wait_for(lambda: time.monotonic() > end, "the end of the token that was traded before")
+            site.drop("by the new token")
+            site.refused("no credentials that can be used")
+            user.write("assertion", "of-today")
+            site.delivered()
+        site.verified(**trust)

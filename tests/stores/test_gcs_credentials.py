@@ -25,6 +25,7 @@ from stores import attempt
 from stores.issuer import Asked, Issuer, issuer
 from stores.nginx import Nginx, nginx, passing
 from stores.objects import ObjectStore
+from stores.rotation import Rotation
 from stores.tls import make_certificate
 from stores.tunnel import tunnel
 from stores.user import User
@@ -213,3 +214,18 @@ def test_nobody_is_let_in_by_accident(google: Google, user: User) -> None:
     assert google.front.requests(), "something was sent, as nobody"
     user.set(CLOUDSDK_AUTH_DISABLE_CREDENTIALS="", STORAGE_EMULATOR_HOST=google.store.endpoint)
     user.upload(google.store.artifact_location)
+
+
+def test_a_key_file_that_is_replaced_while_the_service_runs(google: Google, user: User, tmp_path: Path) -> None:
+    named(user, google.key_file("1"))
+    site = Rotation(tmp_path / "site", google.store.artifact_location)
+    with site.running():
+        site.drop("by the old key")
+        site.delivered()
+        google.accounts.clear()
+        google.only("the-token-of-tomorrow")
+        site.drop("by the new key")
+        site.refused("no credentials that can be used")
+        named(user, google.key_file("2"))
+        site.delivered()
+    site.verified()

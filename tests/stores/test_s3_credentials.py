@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from stores import seaweed as keys
 from stores.issuer import Asked, aws_keys, issuer
 from stores.objects import ObjectStore
+from stores.rotation import WITHIN, Rotation
+from stores.running import NotThereError
 from stores.user import User
 from support import free_port
 
@@ -175,3 +179,67 @@ def test_the_role_of_a_web_identity(seaweed: ObjectStore, user: User) -> None:
         assert "expired" in user.refused(seaweed.artifact_location).error
         user.write("token", "of-today")
         user.upload(seaweed.artifact_location)
+
+
+# -- while the service runs --------------------------------------------------------------------------------------
+
+SUCCESSOR = ("successor-key", "successor-secret-0123456789")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[tuple[Path, ObjectStore]]:
+    """A server of the test's own, and its folder: its keys change."""
+    folder = tmp_path / "seaweed"
+    folder.mkdir()
+    try:
+        with keys.seaweed(folder) as store:
+            yield folder, store
+    except NotThereError as exc:
+        pytest.fail(f"a store could not be started: {exc}")
+
+
+def test_a_file_of_keys_that_is_rewritten_while_the_service_runs(
+    own: tuple[Path, ObjectStore], user: User, tmp_path: Path
+) -> None:
+    folder, store = own
+    user.write(".aws/credentials", section("default", keys.ADMIN))
+    user.set(AWS_DEFAULT_REGION=keys.REGION)
+    site = Rotation(tmp_path / "site", store.artifact_location)
+    with site.running(MLFLOW_S3_ENDPOINT_URL=store.endpoint):
+        site.drop("by the old key")
+        site.delivered()
+        keys.rekey(folder, SUCCESSOR)
+        site.drop("by the new key")
+        site.refused("does not know the key")
+        user.write(".aws/credentials", section("default", keys.READER))
+        site.refused("does not permit it", WITHIN)
+        user.write(".aws/credentials", section("default", SUCCESSOR))
+        site.delivered()
+        site.drop("at once")
+        assert site.delivered() < 15, "nothing is held back any more"
+    site.verified(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
+
+
+def test_a_session_that_ends_while_nobody_hands_out_another(
+    own: tuple[Path, ObjectStore], user: User, tmp_path: Path
+) -> None:
+    folder, store = own
+    given: dict[str, tuple[str, str] | None] = {"key": keys.ADMIN}
+
+    def hand_out(_: Asked) -> tuple[int, object]:
+        key = given["key"]
+        return (503, {"message": "later"}) if key is None else (200, aws_keys(key, seconds=1))
+
+    with issuer(hand_out) as service:
+        user.set(AWS_DEFAULT_REGION=keys.REGION, AWS_CONTAINER_CREDENTIALS_FULL_URI=service.uri)
+        site = Rotation(tmp_path / "site", store.artifact_location)
+        with site.running(MLFLOW_S3_ENDPOINT_URL=store.endpoint):
+            site.drop("in the first session")
+            site.delivered()
+            given["key"] = None
+            keys.rekey(folder, SUCCESSOR)
+            site.drop("in the second session")
+            site.refused("no credentials that can be used")
+            given["key"] = SUCCESSOR
+            site.delivered()
+        site.verified(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
