@@ -12,6 +12,7 @@ from stores.azurite import azurite as run_azurite
 from stores.fakegcs import fakegcs as run_fakegcs
 from stores.form import Form
 from stores.forms import FORMS
+from stores.gcloud import google
 from stores.objects import ObjectStore
 from stores.running import NotThereError
 from stores.seaweed import seaweed as run_seaweed
@@ -19,7 +20,7 @@ from stores.servers import auth_server, direct_server, postgres_server
 from stores.serving import certificate
 from stores.user import user
 
-__all__ = ["auth_server", "certificate", "direct_server", "postgres_server", "user"]
+__all__ = ["auth_server", "certificate", "direct_server", "google", "postgres_server", "user"]
 
 
 def _started(start: Callable[[Path], AbstractContextManager[ObjectStore]], folder: Path) -> Iterator[ObjectStore]:

@@ -80,6 +80,16 @@ def test_a_connection_string_with_the_key(azurite: ObjectStore, user: User) -> N
     user.upload(azurite.artifact_location)
 
 
+def test_a_connection_string_is_for_its_own_account_alone(azurite: ObjectStore, user: User) -> None:
+    """MLflow by itself ignores the account in the location: the artifacts would lie in the other one, in silence."""
+    user.set(AZURE_STORAGE_CONNECTION_STRING=account.connection_string(azurite.endpoint))
+    said = user.refused(azurite.artifact_location.replace(account.ACCOUNT, "theirs"))
+    assert f"is for the account {account.ACCOUNT}" in said.error
+    assert "theirs" in said.error
+    user.set(AZURE_STORAGE_CONNECTION_STRING=azurite.read_only["AZURE_STORAGE_CONNECTION_STRING"])
+    assert "is for the account" in user.refused(azurite.artifact_location.replace(account.ACCOUNT, "theirs")).error
+
+
 def signature(days: float, permission: str) -> str:
     """A shared access signature on the container alone."""
     from azure.storage.blob import ContainerSasPermissions, generate_container_sas
