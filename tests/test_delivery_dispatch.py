@@ -15,6 +15,7 @@ from artifactd.delivery.messages import (
     Finished,
     Job,
     JobFailed,
+    NotAtRest,
     NotDelivered,
     Outcomes,
     PrepareRun,
@@ -24,7 +25,7 @@ from artifactd.delivery.messages import (
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Ledger, Report, State, Wanted
+from artifactd.ledger import Blockage, Ledger, Report, State, Wanted
 from artifactd.watching.signature import Signature
 
 URI = "http://127.0.0.1:9"
@@ -51,7 +52,7 @@ class Desk(Pool):
 
 
 class Office:
-    def __init__(self, base: Path, workers: int = 1) -> None:
+    def __init__(self, base: Path, workers: int = 1, backoff: Backoff | None = None) -> None:
         self.base = base
         self.ledger = Ledger(base)
         self.root = self.ledger.use_roots([b"/drop"])[b"/drop"]
@@ -62,7 +63,7 @@ class Office:
             target=Target(URI),
             target_name=URI,
             artifact_location=None,
-            backoff=Backoff(1, 60),
+            backoff=backoff or Backoff(1, 60),
             sources={self.root: Source(1.0, True, lambda *_: None, lambda: (1, 2))},
         )
 
@@ -370,4 +371,53 @@ def test_no_run_is_made_for_files_that_are_gone(tmp_path: Path) -> None:
 
     office.dispatcher._sources = {office.root: Source(1.0, True, look_again, lambda: (1, 2))}
     assert office.assign() == []
+    office.ledger.close()
+
+
+def paused(office: Office, *runs: int, now: float) -> None:
+    """Have each of these runs refused for its credentials, for the tenth time."""
+    refused = Failure(Kind.PAUSED, Scope.RUN, "does not know the key", "Check it")
+    for run in runs:
+        office.ledger.block_run(run, Blockage(refused.kind, refused.error, refused.cure, 9, now))
+        (job,) = office.assign(now)
+        office.pool.taken.clear()
+        office.dispatcher.take(job, JobFailed(refused), now)
+
+
+def test_what_waits_for_new_credentials_is_tried_again_within_a_minute(tmp_path: Path) -> None:
+    """However often it was refused, and however rare the tries are that an outage gets."""
+    office = Office(tmp_path, workers=4, backoff=Backoff(300, 3600))
+    waits = []
+    for n in range(40):
+        run = office.run(f"r{n}", f"r{n}")
+        office.due(run, b"x")
+        paused(office, run, now=10.0)
+        waits.append(office.ledger.run(run).next_try - 10.0)
+    assert max(waits) <= 45, "a try may take 12 s by itself"
+    assert max(waits) - min(waits) > 15, "not all at once"
+    office.ledger.close()
+
+
+def test_runs_that_wait_for_credentials_leave_half_of_the_workers_to_the_others(tmp_path: Path) -> None:
+    """A try may take 12 s, and a hundred runs may wait."""
+    office = Office(tmp_path, workers=4)
+    office.due(office.run("first", "r"), b"x")
+    (job,) = office.assign()  # the first contact
+    assert isinstance(job, Deliver)
+    office.pool.taken.clear()
+    office.dispatcher.take(job, Outcomes((NotAtRest(job.files[0], None, "gone", 0),)), 10.0)
+    waiting = [office.run(f"waiting{n}", f"r{n}") for n in range(8)]
+    for run in waiting:
+        for n in range(3):
+            office.due(run, b"%d" % n)
+        paused(office, run, now=10.0)
+    first = [job.run for job in office.assign(now=60.0)]
+    assert len(first) == len(set(first)) == 2, "one each"
+    assert set(first) < set(waiting)
+    well = [office.run(f"well{n}", f"w{n}") for n in range(3)]
+    for run in well:
+        office.due(run, b"x")
+    assert {job.run for job in office.assign(now=60.0)} < set(well)
+    office.finish(now=60.0)
+    assert len({job.run for job in office.assign(now=60.0)} & set(waiting)) >= 2, "and get their turns"
     office.ledger.close()

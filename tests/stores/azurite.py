@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stores.objects import ObjectStore
 from stores.running import NotThereError, answers, running
+from stores.tls import Certificate
 from support import free_port
 
 ACCOUNT = "devstoreaccount1"
@@ -60,33 +61,37 @@ def location(container: str = CONTAINER) -> str:
 
 
 @contextlib.contextmanager
-def azurite(folder: Path) -> Iterator[ObjectStore]:
+def azurite(folder: Path, certificate: Certificate | None = None) -> Iterator[ObjectStore]:
     """A server with one container, the account's owner, and somebody with a signature to read.
 
     Args:
         folder: Takes all that it stores.
+        certificate: Speak TLS by it, and take tokens as well; it is for 127.0.0.1 too.
 
     Raises:
         NotThereError: It is not installed and cannot be.
     """
     port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http{'s' if certificate else ''}://127.0.0.1:{port}"
+    secure = (
+        ["--oauth", "basic", "--cert", str(certificate.chain), "--key", str(certificate.key)] if certificate else []
+    )
     command = [
         program(), "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(folder),
-        "--blobHost", "127.0.0.1", "--blobPort", str(port),
+        "--blobHost", "127.0.0.1", "--blobPort", str(port), *secure,
     ]  # fmt: skip
     with running(command, folder / "azurite.log", lambda: answers(port)):
-        _make_container(endpoint)
+        _make_container(endpoint, str(certificate.ca) if certificate else True)
         yield ObjectStore(
             location(), {"AZURE_STORAGE_CONNECTION_STRING": connection_string(endpoint)}, endpoint,
             {"AZURE_STORAGE_CONNECTION_STRING": _reading(endpoint)}, location("no-such-container"),
         )  # fmt: skip
 
 
-def _make_container(endpoint: str) -> None:
+def _make_container(endpoint: str, verify: str | bool) -> None:
     from azure.storage.blob import BlobServiceClient
 
-    with BlobServiceClient.from_connection_string(connection_string(endpoint)) as client:
+    with BlobServiceClient.from_connection_string(connection_string(endpoint), connection_verify=verify) as client:
         client.create_container(CONTAINER)
 
 

@@ -13,15 +13,17 @@ from stores.azurite import azurite as run_azurite
 from stores.fakegcs import fakegcs as run_fakegcs
 from stores.form import Form
 from stores.forms import FORMS
+from stores.gcloud import google
 from stores.objects import ObjectStore
 from stores.running import NotThereError
 from stores.seaweed import seaweed as run_seaweed
 from stores.servers import auth_server, direct_server, postgres_server
 from stores.serving import certificate
 from stores.table import CASES, Result, cells, page
+from stores.user import user
 from support import aligned
 
-__all__ = ["auth_server", "certificate", "direct_server", "postgres_server"]
+__all__ = ["auth_server", "certificate", "direct_server", "google", "postgres_server", "user"]
 
 _RESULT = "conformance"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +14,14 @@ from typing import Any
 
 from stores.objects import ObjectStore, free_pair
 from stores.running import NotThereError, answers, running
+from support import wait_for
 
 ADMIN = ("admin-key", "admin-secret-0123456789")
 READER = ("reader-key", "reader-secret-0123456789")
 BUCKET = "artifacts"
 REGION = "us-east-1"
+_PID = "weed.pid"
+_ENDPOINT = "endpoint"
 
 
 def program() -> str:
@@ -46,21 +51,12 @@ def seaweed(folder: Path) -> Iterator[ObjectStore]:
     Raises:
         NotThereError: It is not installed.
     """
-    config = folder / "s3.json"
-    config.write_text(
-        json.dumps(
-            {
-                "identities": [
-                    _identity("admin", ADMIN, ["Admin", "Read", "List", "Tagging", "Write"]),
-                    _identity("reader", READER, ["Read", "List"]),
-                ]
-            }
-        )
-    )
+    config = _configure(folder, ADMIN)
     (folder / "data").mkdir()
     ports = [free_pair() for _ in range(4)]
     master, volume, filer, s3 = ports
     endpoint = f"http://127.0.0.1:{s3}"
+    (folder / _ENDPOINT).write_text(endpoint)
     command = [
         program(), f"-logdir={folder}", "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", "-master.telemetry=false", "-master.volumeSizeLimitMB=512",
@@ -68,21 +64,44 @@ def seaweed(folder: Path) -> Iterator[ObjectStore]:
         f"-filer.localSocket={folder}/filer.sock", "-s3", f"-s3.port={s3}", f"-s3.localSocket={folder}/s3.sock",
         f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
-    with running(command, folder / "weed.log", lambda: answers(s3) and _has_bucket(endpoint)):
+    with running(command, folder / "weed.log", lambda: answers(s3) and _has_bucket(endpoint)) as process:
+        (folder / _PID).write_text(str(process.pid))
         yield ObjectStore(
             f"s3://{BUCKET}/mlflow", environ(endpoint, *ADMIN), endpoint, environ(endpoint, *READER),
             "s3://no-such-bucket/mlflow",
         )  # fmt: skip
 
 
-def client(endpoint: str) -> Any:
+def rekey(folder: Path, key: tuple[str, str]) -> None:
+    """Give the one who may do everything another key; the one before is not known any more once this returns.
+
+    Args:
+        folder: Of the server.
+        key: What it is from now on.
+    """
+    endpoint = (folder / _ENDPOINT).read_text()
+    _configure(folder, key)
+    os.kill(int((folder / _PID).read_text()), signal.SIGHUP)
+    wait_for(lambda: _writes(client(endpoint, key)), "the server knows the new key")
+
+
+def client(endpoint: str, key: tuple[str, str] = ADMIN) -> Any:
     """The SDK's own client, with all rights and none of our settings."""
     import boto3
 
-    key, secret = ADMIN
     return boto3.session.Session().client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION
+        "s3", endpoint_url=endpoint, aws_access_key_id=key[0], aws_secret_access_key=key[1], region_name=REGION
     )
+
+
+def _configure(folder: Path, admin: tuple[str, str]) -> Path:
+    identities = [
+        _identity("admin", admin, ["Admin", "Read", "List", "Tagging", "Write"]),
+        _identity("reader", READER, ["Read", "List"]),
+    ]
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": identities}))
+    return config
 
 
 def _has_bucket(endpoint: str) -> bool:

@@ -1,9 +1,10 @@
-"""A certificate authority of a test, and a certificate for 127.0.0.1 that it signed."""
+"""A certificate authority of a test, and a certificate that it signed, for 127.0.0.1 or a name."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,10 @@ class Certificate:
     key: Path
 
 
-def make_certificate(folder: Path, *, expired: bool = False, host: str = "127.0.0.1") -> Certificate:
-    """A new authority and what it signed for `host`, an address."""
+def make_certificate(
+    folder: Path, *, expired: bool = False, host: str = "127.0.0.1", also: Sequence[str] = ()
+) -> Certificate:
+    """A new authority and what it signed for `host` and for `also`: addresses or names."""
     now = datetime.datetime.now(datetime.UTC)
     begin, end = (now - 3 * _DAY, now - _DAY) if expired else (now - _DAY, now + 30 * _DAY)
     authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -51,7 +54,7 @@ def make_certificate(folder: Path, *, expired: bool = False, host: str = "127.0.
     )  # fmt: skip
     leaf = (
         _builder(_name(host), issuer, begin, end, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general(h) for h in (host, *also)]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
         .sign(authority, hashes.SHA256())
@@ -63,6 +66,13 @@ def make_certificate(folder: Path, *, expired: bool = False, host: str = "127.0.
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return made
+
+
+def _general(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(common: str) -> x509.Name:

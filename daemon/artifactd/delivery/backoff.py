@@ -27,15 +27,17 @@ class Backoff:
     maximum: float
     give_up_after: float | None = None
 
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait after the `attempt`-th failure in a row (1 is the first).
+    def delay(self, attempt: int, kind: Kind = Kind.TRANSIENT) -> float:
+        """Seconds to wait after the `attempt`-th failure in a row (1 is the first), which was of this kind.
 
         Uniform between 0 and min(maximum, initial * 2^(attempt-1)): a hundred hosts whose server comes back do not
-        come back at once.
+        come back at once. What is paused waits for a person or a service that renews credentials and rights, and no
+        sign of that may come: so it is looked for within ``PAUSED_MAXIMUM``.
         """
+        most = min(self.maximum, PAUSED_MAXIMUM) if kind is Kind.PAUSED else self.maximum
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = attempt
-        return float(wait_random_exponential(multiplier=self.initial, max=self.maximum)(state))
+        return float(wait_random_exponential(multiplier=self.initial, max=most)(state))
 
     def judge(self, failure: Failure, attempt: int, *, alone: bool = True) -> Failure:
         """A transient failure of a file that stayed too long is permanent: time did not mend it.
@@ -54,6 +56,9 @@ class Backoff:
             "See the server's log, and the kernel's (dmesg); then `artifactd retry`",
         )  # fmt: skip
 
+
+PAUSED_MAXIMUM = 40.0
+"""Upper bound in seconds of a wait for new credentials: they are used within a minute, however long a try takes."""
 
 FILE_TRIES = 12
 """Tries of a file that fails alone, while its run and server are well, before it waits for a person."""

@@ -114,14 +114,22 @@ class Dispatcher:
             key=lambda run: self._turns.get(run, 0),
         )
         preparing = {j.run for j in under_way if isinstance(j, PrepareRun)}
+        # A try without credentials may take long, and a hundred runs may wait for some: half is left to the others.
+        trying = sum(self._ledger.run(j.run).kind == Kind.PAUSED for j in under_way)
+        tries = (self._pool.free + len(under_way) + 1) // 2 - trying
         while free > len(jobs) and due:
             served = False
             for row in due:
                 if free <= len(jobs):
                     break
-                job = None if row in preparing else self._job_for(self._ledger.run(row), now, blockage, under_way)
+                run = self._ledger.run(row)
+                paused = run.kind == Kind.PAUSED
+                if row in preparing or (paused and tries <= 0):
+                    continue
+                job = self._job_for(run, now, blockage, under_way + jobs)
                 if job is None:
                     continue
+                tries -= paused
                 if isinstance(job, PrepareRun):
                     preparing.add(row)  # no turn: its files come before the next run is made
                 else:

@@ -180,7 +180,7 @@ class Receipts:
             attempts, waiting = run.attempts, run.next_try > now
         if waiting:
             return  # several workers met the same trouble: one step of backoff
-        delay = max(self._backoff.delay(attempts + 1), min(failure.retry_after, self._backoff.maximum))
+        delay = max(self._backoff.delay(attempts + 1, failure.kind), min(failure.retry_after, self._backoff.maximum))
         blockage = Blockage(failure.kind, failure.error, failure.cure, attempts + 1, now + delay)
         if failure.scope is Scope.TARGET:
             self._ledger.block_target(self._name, blockage)

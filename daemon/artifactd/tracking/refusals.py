@@ -102,6 +102,9 @@ _CODES = {
     " Crc64Mismatch IncompleteBody RequestTimeout",
     _CUT: "NoSuchUpload InvalidBlockList",
 }  # fmt: skip
+_AZURE_UNKNOWN = ("AuthenticationFailed", "InvalidAuthenticationInfo")
+_AZURE_LATE = ("Signature not valid in the specified time", "The token is expired")
+"""Details of the above: a signature past its end, a token past its end."""
 _BY_CODE = {code: row for row, codes in ((r, c.split()) for r, c in _CODES.items()) for code in codes}
 _BY_STATUS = {
     401: _KEY, 403: _DENIED, 407: _PROXY, 408: _BUSY, 413: _TOO_BIG, 425: _BUSY, 429: _BUSY, 500: _TROUBLE, 502: _BUSY,
@@ -175,9 +178,15 @@ def refusal(chain: Sequence[BaseException], where: str, scope: Scope) -> Failure
         return fail(row, "" if row is _PROXY else answered.said)
     if "Token must be a short-lived token" in texts:
         return fail(_CLOCK, "")
+    if sdk == "s3" and "JSONDecodeError" in names:
+        # S3 speaks XML: the one JSON that is read unguarded is what a program prints.
+        return Failure(
+            Kind.PAUSED, scope, f"{where}: no credentials that can be used (what credential_process prints is no JSON)",
+            "Correct that program (credential_process in ~/.aws/config); it is tried again by itself",
+        )  # fmt: skip
     if names & _NO_CREDENTIALS and not names & {"ConnectionError", "ConnectTimeout", "ReadTimeout"}:
         return Failure(
-            Kind.PAUSED, scope, mask(f"{where}: no credentials that can be used ({_short(str(chain[0]))})"),
+            Kind.PAUSED, scope, mask(f"{where}: no credentials that can be used ({_short(_words(chain[0]))})"),
             f"Give the service {_KEYS[sdk]}; it is tried again by itself",
         )  # fmt: skip
     if names & _WEB_PAGE:
@@ -248,11 +257,7 @@ def _worded(status: int, code: str, message: str) -> _Answer:
 def _judge(answer: _Answer, names: set[str], texts: str, sdk: str) -> _Row:
     if "RequestDateHeader" in texts or "Request date header too old" in texts:
         return _CLOCK
-    if (
-        sdk == "azure"
-        and "AuthenticationFailed" in answer.code
-        and "Signature not valid in the specified time" in texts
-    ):
+    if sdk == "azure" and answer.code in _AZURE_UNKNOWN and any(words in texts for words in _AZURE_LATE):
         return _EXPIRED
     if answer.code in _BY_CODE:
         return _BY_CODE[answer.code]
@@ -285,6 +290,11 @@ def _reason(chain: Sequence[BaseException], texts: str) -> str:
         r"([Tt]imed out|Connection aborted)", texts
     )
     return (f" at {host}" if host else "") + f": {why[1].strip() if why else _short(str(chain[-1]))}"
+
+
+def _words(e: BaseException) -> str:
+    """Google's exceptions say it twice: in words, and as the answer that they are from."""
+    return str(e.args[0]) if len(e.args) > 1 and isinstance(e.args[0], str) else str(e)
 
 
 def _short(text: str) -> str:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
@@ -82,6 +83,13 @@ def _upload(upload: Any, name: str, data: Any, **options: Any) -> Any:
     return upload(name, data, **options, **blocks, retry_total=again.TRIES, retry_connect=0, retry_read=0)
 
 
+def _refuse_other_account(named: str | None, url: str) -> None:
+    """The connection string decides where things go, and MLflow does not look whether the location means that place."""
+    account = (urlsplit(url).hostname or "").partition(".")[0]
+    if named is not None and named.partition(".")[0].lower() != account:  # an endpoint of one's own may name none
+        raise ValueError(f"the connection string is for the account {named}, and the location names {account}")
+
+
 def _client(url: str, artifact_uri: str) -> Any:
     from azure.storage.blob import BlobServiceClient  # noqa: PLC0415  (an extra)
     from mlflow.utils.credentials import get_default_host_creds  # noqa: PLC0415
@@ -99,7 +107,9 @@ def _client(url: str, artifact_uri: str) -> Any:
     }
     known = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if known is not None:
-        return BlobServiceClient.from_connection_string(known, **settings)
+        client = BlobServiceClient.from_connection_string(known, **settings)
+        _refuse_other_account(client.account_name, url)
+        return client
     key: Any = os.environ.get("AZURE_STORAGE_ACCESS_KEY")
     if key is None:
         from azure.identity import DefaultAzureCredential  # noqa: PLC0415  (an extra)

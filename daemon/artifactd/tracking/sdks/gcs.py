@@ -38,6 +38,8 @@ def repository(artifact_uri: str, tracking_uri: str) -> Any:
     """MLflow's repository for a gs:// URI."""
     from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository  # noqa: PLC0415 (MLflow is slow)
 
+    for name, value in _METADATA.items():
+        os.environ.setdefault(name, value)  # read when the SDK is imported
     current = partial(shared.get, "", _client)
     repo: Any = GCSArtifactRepository(artifact_uri, client=current(), tracking_uri=tracking_uri)
     repo._get_bucket = partial(_bucket, current)
@@ -73,8 +75,6 @@ class _Noted:
 
 
 def _client() -> Any:
-    for name, value in _METADATA.items():
-        os.environ.setdefault(name, value)  # read when the SDK is imported
     import google.auth  # noqa: PLC0415  (an extra)
     from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
     from google.auth.transport.requests import AuthorizedSession, Request  # noqa: PLC0415
