@@ -6,11 +6,13 @@ read through one descriptor, opened race-free: what is hashed, what is sent and 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -49,6 +51,9 @@ _BLOCK = 2**20
 
 _HASHED = 2**18
 """Bytes of a file that are hashed at a time, as ``hashlib.file_digest`` does."""
+
+_BESIDE = 2**20
+"""Bytes from which on a file that is new is hashed while it is sent, and not before."""
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -95,7 +100,9 @@ class Worker:
                     yield RunEnded(job.status)
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
-                    yield from self._deliver(job, self._artifacts(job.target, info), line)
+                    store = self._artifacts(job.target, info)
+                    with store.together():
+                        yield from self._deliver(job, store, line)
         except DeliveryError as exc:
             # A connection that failed once may be poisoned by what was left unread: make first contact again.
             self._clients.clear()
@@ -227,20 +234,31 @@ def _send(
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
             return NotAtRest(file, seen, STILL_OPEN, 0)
         checksum = store.summing(seen.size)
-        try:
-            digest = _digest(fd, checksum)
-        except OSError as exc:
-            return NotDelivered(file, _unreadable(exc), 0, touched=False)
-        file = held.look_up(file, seen.size, digest)
-        sent = None
-        if digest != file.digest:
+
+        def send(file: DueFile) -> None:
             failpoint.reach("upload.before")
-            try:
-                store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen, checksum)
-            except ChangedError as exc:
-                return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
+            store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
             failpoint.reach("upload.after")
-            sent = seen.size
+
+        sent = None
+        try:
+            if file.digest is None and not file.ask and seen.size >= _BESIDE:
+                with _hashing(fd, checksum) as hashed:  # whatever it is, it goes out
+                    send(file)
+                    sent = seen.size
+                digest = hashed()
+            else:
+                digest = _digest(fd, checksum)
+                file = held.look_up(file, seen.size, digest)
+                if digest != file.digest:
+                    send(file)
+                    sent = seen.size
+        except ChangedError as exc:
+            return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
+        except OSError as exc:
+            return NotDelivered(file, _unreadable(exc), sent or 0, touched=sent is not None)
+        if sent is not None:
+            store.expect(file.dir, file.leaf, checksum)
         after = Signature.of(os.fstat(fd))
         if after != seen:
             return NotAtRest(file, after, "it changed during the upload", sent or 0)
@@ -249,17 +267,49 @@ def _send(
         os.close(fd)
 
 
-def _digest(fd: int, checksum: Checksum | None) -> bytes:
+def _digest(fd: int, checksum: Checksum | None, wanted: Callable[[], bool] = lambda: True) -> bytes:
     """SHA-256 of an open file, from its beginning; what the store will say of it is made from the same reading."""
-    with open(fd, "rb", closefd=False) as stream:
+    digest = hashlib.sha256()
+    with open(fd, "rb", closefd=False, buffering=0) as stream:
         stream.seek(0)
-        if checksum is None:
-            return hashlib.file_digest(stream, "sha256").digest()
-        digest = hashlib.sha256()
-        while block := stream.read(_HASHED):
+        while wanted() and (block := stream.read(_HASHED)):
             digest.update(block)
-            checksum.update(block)
+            if checksum is not None:
+                checksum.update(block)
     return digest.digest()
+
+
+@contextlib.contextmanager
+def _hashing(fd: int, checksum: Checksum | None) -> Iterator[Callable[[], bytes]]:
+    """Hash an open file aside while the block sends it; the digest can be had after the block.
+
+    Both read the file by themselves, as if one came after the other: that it is the same is for its signature to say,
+    which is compared when both are through. The second finds in memory what the first has read.
+    """
+    over = threading.Event()
+    results: list[bytes | OSError] = []
+
+    def work() -> None:
+        try:
+            results.append(_digest(fd, checksum, lambda: not over.is_set()))
+        except OSError as exc:
+            results.append(exc)
+
+    def result() -> bytes:
+        (came,) = results
+        if isinstance(came, OSError):
+            raise came
+        return came
+
+    thread = threading.Thread(target=work, name="hash", daemon=True)
+    thread.start()
+    try:
+        yield result
+    except BaseException:
+        over.set()
+        raise
+    finally:
+        thread.join()
 
 
 def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts, begun: float) -> Stored | NotAtRest:
@@ -283,8 +333,9 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
         if left or now.size < seen.size:
             return NotAtRest(file, now, "it was cut short while it was copied", 0)
         failpoint.reach("upload.before")
-        store.upload(copy.fileno(), seen.size, file.dir, file.leaf, checksum=checksum)
+        store.upload(copy.fileno(), seen.size, file.dir, file.leaf)
         failpoint.reach("upload.after")
+        store.expect(file.dir, file.leaf, checksum)
     return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 
