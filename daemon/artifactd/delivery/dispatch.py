@@ -119,7 +119,9 @@ class Dispatcher:
                 if free <= len(jobs):
                     break
                 hands = free - len(jobs)
-                job = None if row in preparing else self._job_for(self._ledger.run(row), now, blockage, under_way, hands)
+                job = (
+                    None if row in preparing else self._job_for(self._ledger.run(row), now, blockage, under_way, hands)
+                )
                 if job is None:
                     continue
                 if isinstance(job, PrepareRun):

@@ -6,17 +6,16 @@ read through one descriptor, opened race-free: what is hashed, what is sent and 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from artifactd import failpoint
+from artifactd.delivery.hashing import digest_of, hashing
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
@@ -38,7 +37,7 @@ from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth
 from artifactd.names import versioned
 from artifactd.tracking import runs, server
-from artifactd.tracking.artifacts import Checksum, RunArtifacts
+from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.steady import ChangedError
 from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
 from artifactd.watching.signature import Signature
@@ -48,9 +47,6 @@ SPAN = 1.0
 
 _BLOCK = 2**20
 """Bytes of a growing file that are copied at a time."""
-
-_HASHED = 2**18
-"""Bytes of a file that are hashed at a time, as ``hashlib.file_digest`` does."""
 
 _BESIDE = 2**20
 """Bytes from which on a file that is new is hashed while it is sent, and not before."""
@@ -233,32 +229,13 @@ def _send(
             return NotAtRest(file, seen, "it changed", 0)
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
             return NotAtRest(file, seen, STILL_OPEN, 0)
-        checksum = store.summing(seen.size)
-
-        def send(file: DueFile) -> None:
-            failpoint.reach("upload.before")
-            store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
-            failpoint.reach("upload.after")
-
-        sent = None
+        beside = file.digest is None and not file.ask and seen.size >= _BESIDE  # whatever it holds, it goes out
         try:
-            if file.digest is None and not file.ask and seen.size >= _BESIDE:
-                with _hashing(fd, checksum) as hashed:  # whatever it is, it goes out
-                    send(file)
-                    sent = seen.size
-                digest = hashed()
-            else:
-                digest = _digest(fd, checksum)
-                file = held.look_up(file, seen.size, digest)
-                if digest != file.digest:
-                    send(file)
-                    sent = seen.size
+            file, digest, sent = _send_new(fd, seen, file, store, held, beside=beside)
         except ChangedError as exc:
             return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
         except OSError as exc:
-            return NotDelivered(file, _unreadable(exc), sent or 0, touched=sent is not None)
-        if sent is not None:
-            store.expect(file.dir, file.leaf, checksum)
+            return NotDelivered(file, _unreadable(exc), 0, touched=beside)
         after = Signature.of(os.fstat(fd))
         if after != seen:
             return NotAtRest(file, after, "it changed during the upload", sent or 0)
@@ -267,49 +244,31 @@ def _send(
         os.close(fd)
 
 
-def _digest(fd: int, checksum: Checksum | None, wanted: Callable[[], bool] = lambda: True) -> bytes:
-    """SHA-256 of an open file, from its beginning; what the store will say of it is made from the same reading."""
-    digest = hashlib.sha256()
-    with open(fd, "rb", closefd=False, buffering=0) as stream:
-        stream.seek(0)
-        while wanted() and (block := stream.read(_HASHED)):
-            digest.update(block)
-            if checksum is not None:
-                checksum.update(block)
-    return digest.digest()
+def _send_new(
+    fd: int, seen: Signature, file: DueFile, store: RunArtifacts, held: _Held, *, beside: bool
+) -> tuple[DueFile, bytes, int | None]:
+    """Send what the store does not hold: the file as it was sent, its digest, and the bytes that went out."""
+    checksum = store.summing(seen.size)
 
+    def send() -> int:
+        failpoint.reach("upload.before")
+        store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
+        failpoint.reach("upload.after")
+        return seen.size
 
-@contextlib.contextmanager
-def _hashing(fd: int, checksum: Checksum | None) -> Iterator[Callable[[], bytes]]:
-    """Hash an open file aside while the block sends it; the digest can be had after the block.
-
-    Both read the file by themselves, as if one came after the other: that it is the same is for its signature to say,
-    which is compared when both are through. The second finds in memory what the first has read.
-    """
-    over = threading.Event()
-    results: list[bytes | OSError] = []
-
-    def work() -> None:
-        try:
-            results.append(_digest(fd, checksum, lambda: not over.is_set()))
-        except OSError as exc:
-            results.append(exc)
-
-    def result() -> bytes:
-        (came,) = results
-        if isinstance(came, OSError):
-            raise came
-        return came
-
-    thread = threading.Thread(target=work, name="hash", daemon=True)
-    thread.start()
-    try:
-        yield result
-    except BaseException:
-        over.set()
-        raise
-    finally:
-        thread.join()
+    sent = None
+    if beside:
+        with hashing(fd, checksum) as digest_is:
+            sent = send()
+        digest = digest_is()
+    else:
+        digest = digest_of(fd, checksum)
+        file = held.look_up(file, seen.size, digest)
+        if digest != file.digest:
+            sent = send()
+    if sent is not None:
+        store.expect(file.dir, file.leaf, checksum)
+    return file, digest, sent
 
 
 def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts, begun: float) -> Stored | NotAtRest:

@@ -104,9 +104,7 @@ class RunArtifacts:
             yield
         self._together = None
 
-    def upload(
-        self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True
-    ) -> None:
+    def upload(self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True) -> None:
         """Send what is open as `fd` to ``folder/leaf``, replacing what stands there.
 
         MLflow takes a path and names the artifact after it. The path handed over is a link, under the wanted name,
