@@ -13,12 +13,12 @@ import statistics
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from mlflow import MlflowClient
+from receipts import Receipts
 
 from conftest import end_server, start_server
 from support import Program, free_port, wait_for
@@ -51,30 +51,22 @@ def measure(base: Path, uri: str, files: int, settle: float) -> None:
     by_hand_run = client.create_run("0").info.run_id
     closed: dict[str, float] = {}
     by_hand: list[float] = []
+    receipts = Receipts(program.log)
     with program.running():
         for n in range(files + 1):
             name = f"f{n}.bin"
             (run / name).write_bytes(os.urandom(4096))
             closed[name] = time.time()
-            wait_for(lambda name=name: name in stored(program), f"{name} is stored", 60)
+            wait_for(lambda name=name: name in receipts.stored(), f"{name} is stored", 60)
             begun = time.perf_counter()
             client.log_artifact(by_hand_run, str(run / name))
             by_hand.append(time.perf_counter() - begun)
-        times = stored(program)
+        times = receipts.stored()
     beyond = [times[name] - at - settle for name, at in closed.items()][1:]  # the first also makes the run
     for what, values in (("artifactd, beyond settle", beyond), ("log_artifact by hand", by_hand[1:])):
         values.sort()
         spread = f"min {values[0] * 1000:.0f}, max {values[-1] * 1000:.0f}"
         print(f"{what:26} median {statistics.median(values) * 1000:6.1f} ms  ({spread}; {len(values)} files)")
-
-
-def stored(program: Program) -> dict[str, float]:
-    """When each artifact was stored, by the service's own log."""
-    return {
-        e["artifact_path"]: datetime.fromisoformat(e["timestamp"]).timestamp()
-        for e in program.events()
-        if e["event"] == "stored"
-    }
 
 
 if __name__ == "__main__":

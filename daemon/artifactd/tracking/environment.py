@@ -7,6 +7,7 @@ Read at each call by MLflow 3.17, so it may also be changed later, but telemetry
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 
 from artifactd.errors import ArtifactdError
@@ -85,6 +86,14 @@ def require_engine(tracking_uri: str) -> None:
         )
 
 
+_OF_NOTEBOOKS = ("IPython", "dbruntime", "pyspark")
+"""What MLflow looks for eleven times at each request, on the whole import path, to see whether it is in a notebook."""
+
+
 def preload() -> None:
     """Import MLflow, which takes seconds and 80-170 MiB, once for all processes forked from this one."""
     import mlflow  # noqa: F401, PLC0415  (the whole point)
+
+    for name in _OF_NOTEBOOKS:
+        if name not in sys.modules and find_spec(name) is None:
+            sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to note that there is none

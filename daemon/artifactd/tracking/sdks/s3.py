@@ -7,7 +7,8 @@ clients for 300 s, and boto3's default session keeps credentials for ever: both 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,15 @@ def summing(size: int) -> Checksum:
     from s3transfer.utils import ChunksizeAdjuster  # noqa: PLC0415  (comes with boto3)
 
     return Checksum(ChunksizeAdjuster().adjust_chunksize(_PART, size))
+
+
+def _upload(client: Any, in_parts: Callable[..., None], **call: Any) -> None:
+    """Send a small object by the one request that it is: boto3's transfers start three threads for each."""
+    if os.path.getsize(call["Filename"]) >= _PART:
+        in_parts(**call)
+        return
+    with open(call["Filename"], "rb") as body:
+        client.put_object(Bucket=call["Bucket"], Key=call["Key"], Body=body, **(call["ExtraArgs"] or {}))
 
 
 def _listed(parsed: dict[str, Any], **_: Any) -> None:
@@ -95,6 +105,6 @@ def _client() -> Any:
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
     client.meta.events.register("needs-retry.s3.UploadPart", _again)
     unfinished.watch(client)
-    client.upload_file = partial(client.upload_file, Config=once)
+    client.upload_file = partial(_upload, client, partial(client.upload_file, Config=once))
     client.download_file = partial(client.download_file, Config=once)
     return client
