@@ -44,6 +44,15 @@ def test_a_profile_with_an_endpoint_of_its_own(seaweed: ObjectStore, user: User)
     assert "nobody" in user.refused(seaweed.artifact_location).error, "a profile that is not there is named"
 
 
+def test_variables_count_before_a_profile(seaweed: ObjectStore, user: User) -> None:
+    """Also before one that AWS_PROFILE names: forgotten variables are a wrong account that nobody looks for."""
+    user.write(".aws/credentials", section("team", keys.ADMIN))
+    user.set(**keys.environ(seaweed.endpoint, *NOBODY), AWS_PROFILE="team")
+    assert "does not know the key" in user.refused(seaweed.artifact_location).error
+    user.set(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    user.upload(seaweed.artifact_location)
+
+
 @pytest.mark.parametrize(
     "order",
     [
