@@ -49,7 +49,7 @@ class Cloud:
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("azure")
-    certificate = make_certificate(folder, host=HOST, also=["127.0.0.1"])
+    certificate = make_certificate(folder, host=HOST, also=["127.0.0.1", HOST.replace(account.ACCOUNT, account.SECOND)])
     try:
         with (
             account.azurite(folder, certificate) as store,
@@ -184,6 +184,21 @@ def workload_identity(
             AZURE_CLIENT_ID="a-client", AZURE_FEDERATED_TOKEN_FILE=str(user.home / "assertion"),
         )  # fmt: skip
         yield entra
+
+
+def test_two_accounts_under_one_identity_never_mix(cloud: Cloud, user: User) -> None:
+    """In turns, in one process, in containers of one name."""
+    end = str(int(time.time()) + 3600)
+    answer = {"access_token": token(), "expires_on": end, "resource": "x", "token_type": "Bearer"}
+    places = {LOCATION: b"for the first", account.location(account=account.SECOND): b"for the second"}
+    with issuer(lambda _: (200, answer)) as service:
+        enter(user, cloud)
+        user.set(IDENTITY_ENDPOINT=f"{service.uri}/msi/token", IDENTITY_HEADER="the-app")
+        for turn in range(5):
+            for place, content in places.items():
+                user.upload(place, content + b"%d" % turn)
+            for place, content in places.items():
+                assert user.held(place) == content + b"%d" % turn
 
 
 def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Path) -> None:

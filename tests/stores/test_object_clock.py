@@ -1,4 +1,4 @@
-"""A machine whose clock is wrong, as the stores find out: the clock of the SDK alone is moved, the tests' own is right."""
+"""A machine whose clock is wrong, as the stores find out; only the clock of the SDK is moved."""
 
 from __future__ import annotations
 
