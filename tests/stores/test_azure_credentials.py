@@ -20,6 +20,7 @@ import pytest
 from stores import azurite as account
 from stores.issuer import Asked, Issuer, issuer
 from stores.objects import ObjectStore
+from stores.relay import answering, response
 from stores.rotation import Rotation
 from stores.running import NotThereError
 from stores.tls import Certificate, make_certificate
@@ -238,3 +239,14 @@ def test_a_file_of_a_workload_identity_that_is_rewritten_while_the_service_runs(
             user.write("assertion", "of-today")
             site.delivered()
         site.verified(**trust)
+
+
+def test_a_proxy_before_the_token_endpoint_that_asks_who_we_are(user: User) -> None:
+    with answering(response("407 Proxy Authentication Required", Proxy_Authenticate="Basic")) as proxy:
+        user.set(
+            HTTPS_PROXY=proxy, AZURE_TENANT_ID="a-tenant", AZURE_CLIENT_ID="a-client",
+            AZURE_FEDERATED_TOKEN_FILE=str(user.write("assertion", "x")),
+        )  # fmt: skip
+        said = user.refused(LOCATION)
+    assert "behind a proxy that asks who we are (407)" in said.error
+    assert "HTTPS_PROXY" in said.cure
