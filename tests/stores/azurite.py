@@ -16,6 +16,8 @@ from stores.tls import Certificate
 from support import free_port
 
 ACCOUNT = "devstoreaccount1"
+SECOND = "secondaccount"
+"""Another account of the same server, with the same key and a container of the same name."""
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The emulator's account and key, the same everywhere, and published with it."""
 CONTAINER = "artifacts"
@@ -49,15 +51,15 @@ def _install(folder: Path) -> None:
         raise NotThereError(f"Azurite is missing, and npm install azurite failed: {said[-500:]}") from exc
 
 
-def connection_string(endpoint: str, key: str = KEY) -> str:
+def connection_string(endpoint: str, key: str = KEY, account: str = ACCOUNT) -> str:
     return (
-        f"DefaultEndpointsProtocol={endpoint.partition(':')[0]};AccountName={ACCOUNT};AccountKey={key};"
-        f"BlobEndpoint={endpoint}/{ACCOUNT};"
+        f"DefaultEndpointsProtocol={endpoint.partition(':')[0]};AccountName={account};AccountKey={key};"
+        f"BlobEndpoint={endpoint}/{account};"
     )
 
 
-def location(container: str = CONTAINER) -> str:
-    return f"wasbs://{container}@{ACCOUNT}.blob.core.windows.net/mlflow"
+def location(container: str = CONTAINER, account: str = ACCOUNT) -> str:
+    return f"wasbs://{container}@{account}.blob.core.windows.net/mlflow"
 
 
 @contextlib.contextmanager
@@ -80,18 +82,20 @@ def azurite(folder: Path, certificate: Certificate | None = None) -> Iterator[Ob
         program(), "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(folder),
         "--blobHost", "127.0.0.1", "--blobPort", str(port), *secure,
     ]  # fmt: skip
-    with running(command, folder / "azurite.log", lambda: answers(port)):
-        _make_container(endpoint, str(certificate.ca) if certificate else True)
+    environ = {**os.environ, "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY};{SECOND}:{KEY}"}
+    with running(command, folder / "azurite.log", lambda: answers(port), env=environ):
+        for name in (ACCOUNT, SECOND):
+            _make_container(connection_string(endpoint, account=name), str(certificate.ca) if certificate else True)
         yield ObjectStore(
             location(), {"AZURE_STORAGE_CONNECTION_STRING": connection_string(endpoint)}, endpoint,
             {"AZURE_STORAGE_CONNECTION_STRING": _reading(endpoint)}, location("no-such-container"),
         )  # fmt: skip
 
 
-def _make_container(endpoint: str, verify: str | bool) -> None:
+def _make_container(known: str, verify: str | bool) -> None:
     from azure.storage.blob import BlobServiceClient
 
-    with BlobServiceClient.from_connection_string(connection_string(endpoint), connection_verify=verify) as client:
+    with BlobServiceClient.from_connection_string(known, connection_verify=verify) as client:
         client.create_container(CONTAINER)
 
 

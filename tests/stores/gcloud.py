@@ -5,7 +5,6 @@ fake-gcs-server asks nobody who he is, so nginx before it asks: what comes witho
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,12 @@ from support import free_port
 
 ENDPOINT = "https://oauth2.googleapis.com/token"
 """Whom a service account's token is made out to, wherever its file says that the endpoint is."""
+
+_NOT_NOW = (
+    "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp "
+    "values in the JWT claim."
+)
+"""What Google's endpoint says of a token that is signed for another time."""
 
 SCOPES = "https://www.googleapis.com/auth/devstorage.full_control"
 """Among those that Google's own client asks for."""
@@ -62,11 +67,15 @@ class Google:
             return 200, self._token()
         if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
             number = jwt.get_unverified_header(form["assertion"])["kid"]
-            with contextlib.suppress(jwt.PyJWTError, KeyError):
+            try:
                 known = self.accounts[number]
                 said = jwt.decode(form["assertion"], known, algorithms=["RS256"], audience=ENDPOINT)
                 assert SCOPES in said["scope"]
                 return 200, self._token()
+            except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError):
+                return 400, {"error": "invalid_grant", "error_description": _NOT_NOW}
+            except (jwt.PyJWTError, KeyError):
+                pass
         return 400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
 
     def _token(self) -> dict[str, object]:

@@ -42,11 +42,13 @@ def environ(endpoint: str, key: str, secret: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def seaweed(folder: Path) -> Iterator[ObjectStore]:
+def seaweed(folder: Path, volumes: int = 20, mebibytes: int = 512) -> Iterator[ObjectStore]:
     """A server with one bucket, somebody who may do everything and somebody who may read.
 
     Args:
         folder: Takes all that it stores.
+        volumes: Of which all is made.
+        mebibytes: Of each.
 
     Raises:
         NotThereError: It is not installed.
@@ -59,8 +61,8 @@ def seaweed(folder: Path) -> Iterator[ObjectStore]:
     (folder / _ENDPOINT).write_text(endpoint)
     command = [
         program(), f"-logdir={folder}", "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        f"-master.port={master}", "-master.telemetry=false", "-master.volumeSizeLimitMB=512",
-        f"-volume.port={volume}", "-volume.max=20", "-filer", f"-filer.port={filer}",
+        f"-master.port={master}", "-master.telemetry=false", f"-master.volumeSizeLimitMB={mebibytes}",
+        f"-volume.port={volume}", f"-volume.max={volumes}", "-filer", f"-filer.port={filer}",
         f"-filer.localSocket={folder}/filer.sock", "-s3", f"-s3.port={s3}", f"-s3.localSocket={folder}/s3.sock",
         f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip

@@ -20,6 +20,7 @@ import pytest
 from stores import azurite as account
 from stores.issuer import Asked, Issuer, issuer
 from stores.objects import ObjectStore
+from stores.relay import answering, response
 from stores.rotation import Rotation
 from stores.running import NotThereError
 from stores.tls import Certificate, make_certificate
@@ -49,7 +50,7 @@ class Cloud:
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("azure")
-    certificate = make_certificate(folder, host=HOST, also=["127.0.0.1"])
+    certificate = make_certificate(folder, host=HOST, also=["127.0.0.1", HOST.replace(account.ACCOUNT, account.SECOND)])
     try:
         with (
             account.azurite(folder, certificate) as store,
@@ -186,6 +187,21 @@ def workload_identity(
         yield entra
 
 
+def test_two_accounts_under_one_identity_never_mix(cloud: Cloud, user: User) -> None:
+    """In turns, in one process, in containers of one name."""
+    end = str(int(time.time()) + 3600)
+    answer = {"access_token": token(), "expires_on": end, "resource": "x", "token_type": "Bearer"}
+    places = {LOCATION: b"for the first", account.location(account=account.SECOND): b"for the second"}
+    with issuer(lambda _: (200, answer)) as service:
+        enter(user, cloud)
+        user.set(IDENTITY_ENDPOINT=f"{service.uri}/msi/token", IDENTITY_HEADER="the-app")
+        for turn in range(5):
+            for place, content in places.items():
+                user.upload(place, content + b"%d" % turn)
+            for place, content in places.items():
+                assert user.held(place) == content + b"%d" % turn
+
+
 def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Path) -> None:
     """As Kubernetes has it: a token in a file, which it rewrites, is traded for one of Azure's."""
     trusted = {"token": "of-old"}
@@ -223,3 +239,14 @@ def test_a_file_of_a_workload_identity_that_is_rewritten_while_the_service_runs(
             user.write("assertion", "of-today")
             site.delivered()
         site.verified(**trust)
+
+
+def test_a_proxy_before_the_token_endpoint_that_asks_who_we_are(user: User) -> None:
+    with answering(response("407 Proxy Authentication Required", Proxy_Authenticate="Basic")) as proxy:
+        user.set(
+            HTTPS_PROXY=proxy, AZURE_TENANT_ID="a-tenant", AZURE_CLIENT_ID="a-client",
+            AZURE_FEDERATED_TOKEN_FILE=str(user.write("assertion", "x")),
+        )  # fmt: skip
+        said = user.refused(LOCATION)
+    assert "behind a proxy that asks who we are (407)" in said.error
+    assert "HTTPS_PROXY" in said.cure

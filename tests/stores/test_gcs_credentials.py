@@ -14,6 +14,7 @@ import pytest
 from stores import attempt
 from stores.gcloud import SCOPES, Google
 from stores.issuer import Asked, issuer
+from stores.relay import answering, response
 from stores.rotation import Rotation
 from stores.tls import make_certificate
 from stores.tunnel import tunnel
@@ -130,3 +131,12 @@ def test_a_key_file_that_is_replaced_while_the_service_runs(google: Google, user
         named(user, google.key_file("2"))
         site.delivered()
     site.verified()
+
+
+def test_a_proxy_before_the_token_endpoint_that_asks_who_we_are(google: Google, user: User) -> None:
+    found(user, json.dumps({"type": "authorized_user", "client_id": "x", "client_secret": "x", "refresh_token": "x"}))
+    with answering(response("407 Proxy Authentication Required", Proxy_Authenticate="Basic")) as proxy:
+        user.set(HTTPS_PROXY=proxy, NO_PROXY="127.0.0.1")
+        said = user.refused(google.store.artifact_location)
+    assert "behind a proxy that asks who we are (407)" in said.error
+    assert "HTTPS_PROXY" in said.cure

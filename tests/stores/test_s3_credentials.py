@@ -45,6 +45,27 @@ def test_a_profile_with_an_endpoint_of_its_own(seaweed: ObjectStore, user: User)
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["", "[default]\n", f"[default]\naws_access_key_id = {keys.ADMIN[0]}\n", "[default]\naws_acc", "[defa"],
+)
+def test_a_file_of_keys_that_is_half_written(text: str, seaweed: ObjectStore, user: User) -> None:
+    user.write(".aws/credentials", text)
+    user.set(MLFLOW_S3_ENDPOINT_URL=seaweed.endpoint, AWS_DEFAULT_REGION=keys.REGION, AWS_EC2_METADATA_DISABLED="true")
+    user.refused(seaweed.artifact_location)
+    user.write(".aws/credentials", section("default", keys.ADMIN))
+    user.upload(seaweed.artifact_location)
+
+
+def test_variables_count_before_a_profile(seaweed: ObjectStore, user: User) -> None:
+    """Also before one that AWS_PROFILE names: forgotten variables are a wrong account that nobody looks for."""
+    user.write(".aws/credentials", section("team", keys.ADMIN))
+    user.set(**keys.environ(seaweed.endpoint, *NOBODY), AWS_PROFILE="team")
+    assert "does not know the key" in user.refused(seaweed.artifact_location).error
+    user.set(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    user.upload(seaweed.artifact_location)
+
+
+@pytest.mark.parametrize(
     "order",
     [
         ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),

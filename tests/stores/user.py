@@ -60,6 +60,12 @@ class User:
             store.upload(stream.fileno(), len(content), "", "artifact")
         assert store.sizes("")["artifact"] == len(content)
 
+    def held(self, location: str) -> bytes:
+        """What stands there of the last upload."""
+        copy = self.home / "copy"
+        self._artifacts[location].download("artifact", copy)
+        return copy.read_bytes()
+
     def refused(self, location: str) -> Failure:
         """What an upload fails by: something that holds the run back until a person mends it."""
         with pytest.raises(DeliveryError) as caught:

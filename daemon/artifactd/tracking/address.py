@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from artifactd.secrets import mask
+
 _SECONDS = 2.0
 """For each further look: the reason is known without it."""
 _PREFIXES = ("/mlflow",)
@@ -20,6 +22,20 @@ _CUT_OFF = re.compile(r"closed connection|connection aborted|reset by peer|BadSt
 """What a server that speaks TLS does to one who does not, unless it is nginx, which says so."""
 _WANTS_TLS = "plain HTTP request was sent to HTTPS port"
 _VERSION = re.compile(r"\d+\.\d+[\w.+-]*")
+
+
+_told: dict[str, str] = {}
+"""Versions of servers, by tracking URI, as they told them at first contact."""
+
+
+def note_version(tracking_uri: str, text: str) -> None:
+    """Keep what a server answered to ``/version``, for the case that it and the client do not understand each other."""
+    _told[mask(tracking_uri)] = version_in(text) or ""
+
+
+def version_told(tracking_uri: str) -> str | None:
+    """The version that it told last; None if it told none."""
+    return _told.get(mask(tracking_uri)) or None
 
 
 def version_in(text: str) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.secrets import mask
+from artifactd.tracking.address import version_told
 from artifactd.tracking.answers import web_page
 
 _AGAIN = "it is tried again by itself"
@@ -22,6 +23,8 @@ _NOT_JSON = "not in a valid JSON format"
 """What ``mlflow.utils.rest_utils.verify_rest_response`` says of an answer that is a web page."""
 _SCHEMES = "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES"
 """Names a server's setting without which it takes no sftp://, ftp:// and the like for an experiment."""
+_CALL = re.compile(r"request to endpoint (\S+) failed")
+"""In what MLflow says of an answer that is none of its API's."""
 _TLS = frozenset({"SSLError", "SSLCertVerificationError"})
 _CA_FILE = re.compile(r"Could not find (?:a suitable TLS CA certificate bundle|the TLS certificate file), invalid path")
 
@@ -56,6 +59,8 @@ def of_server(
     if _NOT_JSON in text or "JSONDecodeError" in names:
         # MLflow says INTERNAL_ERROR to this, as to a path that it refuses; the run may well be there.
         return web_page(uri)
+    if "ENDPOINT_NOT_FOUND" in codes:
+        return _unknown_call(uri, where, text)
     if "Invalid Host header" in text:
         return Failure(
             Kind.PAUSED, Scope.TARGET, f"{where} answered {status}: {mask(text)}",
@@ -104,6 +109,35 @@ def _tls(where: str, text: str) -> tuple[str, str]:
         "See whether the server (or the gateway before it) speaks TLS at this port, and whether it wants a client "
         "certificate (MLFLOW_TRACKING_CLIENT_CERT_PATH)"
     )
+
+
+def _unknown_call(uri: str, where: str, text: str) -> Failure:
+    from mlflow.version import VERSION as OURS  # noqa: PLC0415  (MLflow is slow to import)
+
+    found = _CALL.search(text)
+    call = found[1] if found else "a call"
+    theirs = version_told(uri)
+    if theirs is not None and _release(theirs) != _release(OURS):
+        older = _release(theirs) < _release(OURS)
+        update = (
+            "the server" if older else "the client: pip install -U artifactd mlflow-skinny, and restart the service"
+        )
+        return Failure(
+            Kind.PAUSED, Scope.TARGET,
+            f"{where} is MLflow {theirs} and does not know {call}, which the client here, MLflow {OURS}, calls",
+            f"Update the older of the two, {update}; {_AGAIN}",
+        )  # fmt: skip
+    old = "" if theirs else f", and that the server is not older than the client here, MLflow {OURS}"
+    return Failure(
+        Kind.PAUSED, Scope.TARGET, f"{where} answered 404 to {call}, which is one of MLflow's API",
+        "See that mlflow.tracking_uri has its path prefix, that a gateway before the server lets all of /api through"
+        f"{old}; {_AGAIN}",
+    )  # fmt: skip
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Its first two numbers: between bug fixes, no call comes or goes."""
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:2])
 
 
 def _unknown(uri: str, where: str, text: str) -> Failure:

@@ -60,6 +60,7 @@ def _greet(tracking_uri: str) -> None:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     try:
         answer = http_request(creds(tracking_uri), "/version", "GET")
+        address.note_version(tracking_uri, answer.text if answer.ok else "")
     except Exception as exc:
         failure = classify(exc, target=tracking_uri, scope=Scope.TARGET)
         _suggest_scheme(tracking_uri, failure.error, exc)
