@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's UI; Ctrl-C ends it
@@ -50,6 +50,11 @@ conformance: $(INSTALLED) ## Every case before every form of store; writes docs/
 .PHONY: test-big
 test-big: $(INSTALLED) ## Tens of gigabytes and hundreds of thousands of files: 45 GB of disk, 30 minutes
 	ARTIFACTD_TEST_BIG=1 $(BIN)/python -m pytest -n 0 -m big tests/faults
+
+.PHONY: bench-stores
+bench-stores: $(INSTALLED) ## Each store's throughput beside MLflow's own call; 20 minutes on a machine that rests
+	tests/stores/tools.sh
+	$(BIN)/python benchmarks/stores.py
 
 # make soak HOURS=8 SEED=1
 HOURS ?= 1

@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(STORES), help="some of " + ",".join(STORES))
     parser.add_argument("--files", type=int, default=500, help="small files of 4 KiB")
     parser.add_argument("--away", type=float, default=10, help="milliseconds; 0 leaves that part out")
+    parser.add_argument("--away-files", type=int, default=200, help="small files for that: it takes longer")
     parser.add_argument("--size", type=int, default=512, help="MiB of the large one")
     parser.add_argument("--rounds", type=int, default=5, help="of small files")
     parser.add_argument("--large-rounds", type=int, default=3)
@@ -87,9 +88,9 @@ def main() -> None:
                 rows.append(bench.measure("large", 1, options.size * MIB, options.large_rounds))
             if options.away and form.tracking_uri.startswith("http"):
                 with Bench(base / "far", far(form, options.away, ends)) as bench:
-                    rows.append(bench.measure("small", options.files, SMALL, options.rounds))
+                    rows.append(bench.measure("small", options.away_files, SMALL, options.rounds))
+        options.results.write_text(json.dumps(report(rows, options), indent=2) + "\n")
     Console(width=_WIDTH).print(table(rows))
-    options.results.write_text(json.dumps(report(rows, options), indent=2) + "\n")
 
 
 # -- the stores ----------------------------------------------------------------------------------------------------
