@@ -25,13 +25,15 @@ class Rotation:
 
     Args:
         base: Folder for all of it.
-        location: Artifact location of its experiment.
+        location: Artifact location of its experiment; None leaves it to the server.
+        tracking_uri: The server; None for a database of its own.
     """
 
-    def __init__(self, base: Path, location: str) -> None:
+    def __init__(self, base: Path, location: str | None, tracking_uri: str | None = None) -> None:
         base.mkdir(parents=True, exist_ok=True)
-        more = f'artifact_location = "{location}/rotation"\n{_RARELY}'
-        self._program = Program(base, tracking_uri=f"sqlite:///{base}/mlflow.db", more=more)
+        place = "" if location is None else f'artifact_location = "{location}/rotation"\n'
+        uri = tracking_uri or f"sqlite:///{base}/mlflow.db"
+        self._program = Program(base, tracking_uri=uri, more=place + _RARELY)
         self._run = self._program.drop / "rotation" / "r"
         self._run.mkdir(parents=True)
         self._files = 0

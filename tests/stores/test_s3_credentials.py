@@ -12,6 +12,7 @@ import pytest
 
 from stores import seaweed as keys
 from stores.issuer import Asked, aws_keys, issuer
+from stores.nginx import nginx, passing
 from stores.objects import ObjectStore
 from stores.rotation import WITHIN, Rotation
 from stores.running import NotThereError
@@ -95,6 +96,19 @@ def test_a_session_token_goes_along_and_its_end_is_told(user: User) -> None:
     assert "says that the credentials have expired" in said.error
     assert said.cure.startswith("Renew them")
     assert {asked.headers["x-amz-security-token"] for asked in store.asked} == {"the-session"}
+
+
+def test_a_session_in_the_file_of_keys_that_ended(seaweed: ObjectStore, user: User, tmp_path: Path) -> None:
+    """nginx before SeaweedFS says of the old session what S3 says; the file's next keys are for SeaweedFS itself."""
+    port = free_port()
+    body = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+    ended = f"""if ($http_x_amz_security_token = "of-old") {{ return 400 '{body}'; }}"""
+    with nginx(tmp_path / "nginx", passing(port, seaweed.endpoint, location=ended), port=port) as front:
+        user.write(".aws/credentials", section("default", keys.ADMIN) + "aws_session_token = of-old\n")
+        user.set(MLFLOW_S3_ENDPOINT_URL=front.uri, AWS_DEFAULT_REGION=keys.REGION)
+        assert "says that the credentials have expired" in user.refused(seaweed.artifact_location).error
+        user.write(".aws/credentials", section("default", keys.ADMIN))
+        user.upload(seaweed.artifact_location)
 
 
 def test_the_keys_of_a_container_are_asked_for_again_before_they_end(seaweed: ObjectStore, user: User) -> None:
