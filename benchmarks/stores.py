@@ -89,7 +89,7 @@ def main() -> None:
             if options.away and form.tracking_uri.startswith("http"):
                 with Bench(base / "far", far(form, options.away, ends)) as bench:
                     rows.append(bench.measure("small", options.away_files, SMALL, options.rounds))
-        options.results.write_text(json.dumps(report(rows, options), indent=2) + "\n")
+        write_down(rows, options)
     Console(width=_WIDTH).print(table(rows))
 
 
@@ -177,6 +177,7 @@ class Row:
     size: int
     by_hand: list[float] = field(default_factory=list)
     artifactd: list[float] = field(default_factory=list)
+    load: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))  # of the machine when it began
 
     @property
     def ratio(self) -> float:
@@ -294,20 +295,24 @@ def _rates(row: Row, seconds: list[float]) -> str:
     return f"{middle:,.0f} {unit} ({slowest:,.0f}-{fastest:,.0f})"
 
 
-def report(rows: list[Row], options: argparse.Namespace) -> dict[str, object]:
-    """The same for machines, with the machine."""
-    return {
+def write_down(rows: list[Row], options: argparse.Namespace) -> None:
+    """The same for machines, with the machine; what another run measured of other stores stays."""
+    measured = [
+        {
+            "store": r.store, "files": r.files, "size": r.size, "by_hand_seconds": _rounded(r.by_hand),
+            "artifactd_seconds": _rounded(r.artifactd), "ratio": round(r.ratio, 2), "to_reach": REACH[r.what],
+            "load": r.load,
+        } for r in rows
+    ]  # fmt: skip
+    before = json.loads(options.results.read_text())["rows"] if options.results.exists() else []
+    kept = [row for row in before if row["store"] not in {r.store for r in rows}]
+    results = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), "openssh": _ssh(), **_versions()},
-        "rounds": {"small": options.rounds, "large": options.large_rounds},
-        "rows": [
-            {
-                "store": r.store, "files": r.files, "size": r.size, "by_hand_seconds": _rounded(r.by_hand),
-                "artifactd_seconds": _rounded(r.artifactd), "ratio": round(r.ratio, 2), "to_reach": REACH[r.what],
-            } for r in rows
-        ],
-    }  # fmt: skip
+        "rows": kept + measured,
+    }
+    options.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def _rounded(seconds: list[float]) -> list[float]:

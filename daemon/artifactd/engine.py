@@ -264,8 +264,8 @@ class Engine:
 
 
 def _workers(config: Config) -> int:
-    """Workers for ``auto``: stores are waited for, so several for each core; a local root is limited by the cores."""
+    """Workers for ``auto``: a server is waited for, so twice the cores; a local root is limited by the cores."""
     if config.upload.workers != "auto":
         return config.upload.workers
     cores = len(os.sched_getaffinity(0))
-    return max(2, min(8, cores if config.embedded else 4 * cores))
+    return max(2, min(8, cores if config.embedded else 2 * cores))

@@ -143,7 +143,9 @@ class RunArtifacts:
         with contextlib.ExitStack() as alone:
             if self._staging is None:
                 until = self._together or alone
-                self._staging = until.enter_context(tempfile.TemporaryDirectory(prefix="artifactd-"))
+                self._staging = until.enter_context(
+                    tempfile.TemporaryDirectory(prefix="artifactd-", ignore_cleanup_errors=True)
+                )
                 until.callback(setattr, self, "_staging", None)
             link = os.path.join(self._staging, leaf)
             os.symlink(f"/proc/self/fd/{fd}", link)
