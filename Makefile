@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's UI; Ctrl-C ends it
@@ -30,7 +30,7 @@ test-all: lint ## Lint and every test there is
 	$(PYTEST) -m "not faults and not stores and not big"
 	$(MAKE) test-faults
 	$(MAKE) test-stores
-	@echo "Not run: the tests marked big (make test-big: 45 GB, 30 minutes) and the long storm (make soak)"
+	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 minutes each) and the long storm (make soak)"
 
 # The folder is named so that the table at the end is made.
 .PHONY: test-faults
@@ -42,10 +42,16 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 	tests/stores/tools.sh
 	$(PYTEST) -m "stores and not big" tests/stores
 
-.PHONY: conformance
-conformance: $(INSTALLED) ## Every case before every form of store; writes docs/conformance.md
+.PHONY: test-stores-big
+test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here: 30 GB of disk, 30 minutes
 	tests/stores/tools.sh
-	ARTIFACTD_CONFORMANCE=docs/conformance.md $(PYTEST) -m "stores and not big" tests/stores/test_conformance.py
+	$(BIN)/python -m pytest -n 0 -m "stores and big" tests/stores
+
+# make conformance BIG=1
+.PHONY: conformance
+conformance: $(INSTALLED) ## Every case before every form of store; writes docs/conformance.md; BIG=1 with 6 GiB
+	tests/stores/tools.sh
+	ARTIFACTD_CONFORMANCE=docs/conformance.md $(PYTEST) -m "stores$(if $(BIG),, and not big)" tests/stores/test_conformance.py
 
 .PHONY: test-big
 test-big: $(INSTALLED) ## Tens of gigabytes and hundreds of thousands of files: 45 GB of disk, 30 minutes

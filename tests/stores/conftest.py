@@ -52,9 +52,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     results = []
     for report in (r for some in terminalreporter.stats.values() for r in some if isinstance(r, pytest.TestReport)):
         for name, value in report.user_properties:
-            if report.when == "call" and name == _RESULT:
+            if name == _RESULT and (report.when == "call" or not report.passed):
                 assert isinstance(value, dict)
-                results.append(Result(**value, outcome=report.outcome))
+                results.append(Result(**value, outcome=report.outcome, reason=_reason(report)))
     if not results:
         return
     results.sort(key=lambda result: result.form)
@@ -63,6 +63,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
     if file := os.environ.get("ARTIFACTD_CONFORMANCE"):
         Path(file).write_text(page(results))
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why it was skipped, as the form's row or a missing server has it."""
+    where = report.longrepr
+    return where[2].removeprefix("Skipped: ") if isinstance(where, tuple) else ""
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ class Form:
         environ: What the service needs in its environment: credentials, endpoints.
         parts: Sizes in bytes at which an upload changes from one request to parts, or to one part more.
         checksum: What the store itself says of a content besides its size; "" for nothing.
+        no_6_gib: Why no file of 6 GiB is sent to it; "" where it is.
         on_disk: The path in an artifact URI is one of this machine, and MLflow's own client cannot read the store.
     """
 
@@ -26,4 +27,5 @@ class Form:
     environ: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[int, ...] = ()
     checksum: str = ""
+    no_6_gib: str = ""
     on_disk: bool = False

@@ -63,12 +63,17 @@ class Site:
         """A command of artifactd, as one who has the store's credentials calls it."""
         return self.program.call(*args, timeout=timeout, **self.form.environ)
 
-    def deliver(self, run: Path) -> None:
-        """Have the service, started if need be, deliver a run folder: all of it must be stored as it is now."""
+    def deliver(self, run: Path, within: float = 300) -> None:
+        """Have the service, started if need be, deliver a run folder: all of it must be stored as it is now, in time.
+
+        Args:
+            run: The folder.
+            within: Seconds.
+        """
         if self._service is None:
             self._service = self._ends.enter_context(self.program.running(**self.form.environ))
             wait_for(self.program.status, "the service is up", 60)
-        wait_for(lambda: self._is_stored(run), f"all files of {run.name} are stored", 300)
+        wait_for(lambda: self._is_stored(run), f"all files of {run.name} are stored", within)
 
     def kill(self) -> None:
         """End the service as the kernel would."""
@@ -170,3 +175,12 @@ def write(path: Path, size: int, seed: int = 0) -> None:
     with path.open("wb") as f:
         for start in range(0, size, _BLOCK):
             f.write(rng.randbytes(min(_BLOCK, size - start)))
+
+
+def write_sparsely(path: Path, size: int) -> None:
+    """A file that is nearly all hole, and yet no two parts of it are the same: each 5 MiB begin with their number."""
+    with path.open("wb") as f:
+        for start in range(0, size, 5 * _BLOCK):
+            f.seek(start)
+            f.write(start.to_bytes(8, "big"))
+        f.truncate(size)

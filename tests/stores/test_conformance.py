@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stores.form import Form
-from stores.site import Site, on_disk, write
+from stores.site import Site, on_disk, write, write_sparsely
 from support import wait_for
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(600), pytest.mark.usefixtures("told")]
@@ -49,6 +49,27 @@ def test_a_big_file(site: Site) -> None:
     write(run / "weights.bin", 300 * MIB)
     site.deliver(run)
     assert site.held(run) == on_disk(run)
+    (run / "weights.bin").unlink()
+
+
+@pytest.fixture
+def with_room(site: Site) -> Site:
+    """The site of a form that takes 6 GiB, which are gone afterwards."""
+    if site.form.no_6_gib:
+        pytest.skip(site.form.no_6_gib)
+    return site
+
+
+@pytest.mark.big
+@pytest.mark.timeout(3600)
+def test_a_file_past_the_largest_request(with_room: Site) -> None:
+    """S3 takes no more than 5 GiB at once; here are 6, nearly all of them a hole."""
+    site, run = with_room, with_room.run("huge")
+    write_sparsely(run / "weights.bin", 6 * 1024 * MIB)
+    site.deliver(run, within=1800)
+    assert site.held(run) == on_disk(run)
+    assert site.call("verify", str(run)).returncode == 0
+    site.remove(run, "weights.bin")
     (run / "weights.bin").unlink()
 
 

@@ -30,6 +30,7 @@ from artifactd.tracking.runs import RunSpec
 from artifactd.watching.signature import Signature
 from stores import azurite, fakegcs, seaweed
 from stores.objects import ObjectStore
+from stores.site import write_sparsely
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(300)]
 
@@ -157,6 +158,18 @@ def test_its_word_is_ours_at_every_size_and_nothing_is_read_back(bench: Bench, m
     assert all(isinstance(r, Stored) for r in results), results
     assert brought == []
     assert room._proven == {(urlsplit(bench.location).netloc, False), (urlsplit(bench.location).netloc, True)}
+
+
+@pytest.mark.big
+@pytest.mark.timeout(1800)
+def test_its_word_is_ours_for_what_no_single_request_takes(s3_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """768 parts of 8 MiB, past S3's 5 GiB for one request."""
+    brought = not_read_back(monkeypatch)
+    write_sparsely(s3_bench.drop / "huge", 6 * 1024 * MIB)
+    (result,) = s3_bench.deliver("huge")
+    assert isinstance(result, Stored)
+    assert brought == []
+    assert room._proven == {(urlsplit(s3_bench.location).netloc, True)}
 
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
