@@ -28,9 +28,13 @@ class ByHand:
 
     def __init__(self, uri: str, environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environ),
+            [sys.executable, __file__, uri],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=dict(environ),
             start_new_session=True,  # as the service: Linux shares a busy machine out by sessions
-        )  # fmt: skip
+        )
 
     def run(self, experiment: str, location: str | None) -> str:
         """Make a run; its id."""
