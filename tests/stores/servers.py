@@ -123,6 +123,7 @@ def basic_auth(folder: Path) -> Iterator[AuthServer]:
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\n"
         f"admin_username = {ADMIN[0]}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n"  # else each request hashes the password anew: 0.1 s and more
     )
     env = {
         "MLFLOW_FLASK_SERVER_SECRET_KEY": _SECRET,
