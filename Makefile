@@ -30,17 +30,20 @@ test-all: lint ## Lint and every test there is
 	$(PYTEST) -m "not faults and not stores and not big"
 	$(MAKE) test-faults
 	$(MAKE) test-stores
-	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 minutes each) and the long storm (make soak)"
+	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 minutes each), those marked"
+	@echo "wide (heavy cases of stores whose files go the way of another one: make conformance) and the long storm (make soak)"
 
 # The folder is named so that the table at the end is made.
 .PHONY: test-faults
 test-faults: $(INSTALLED) ## The promise under faults, bounded: kills, network, ledger, watch; ends with a table
 	$(PYTEST) -m "faults and not big" tests/faults
 
+# These wait for servers, and for what never answers, more than they compute.
+STORE_WORKERS ?= 3
 .PHONY: test-stores
 test-stores: $(INSTALLED) ## Every store by its real server; installs the servers that Debian has and this machine lacks
 	tests/stores/tools.sh
-	$(PYTEST) -m "stores and not big" tests/stores
+	$(PYTEST) -n $(STORE_WORKERS) -m "stores and not big and not wide" tests/stores
 
 .PHONY: test-stores-big
 test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here: 30 GB of disk, 30 minutes

@@ -12,7 +12,7 @@ import pytest
 from stores.azurite import azurite as run_azurite
 from stores.fakegcs import fakegcs as run_fakegcs
 from stores.form import Form
-from stores.forms import FORMS
+from stores.forms import FORMS, SAME_WAY
 from stores.gcloud import google
 from stores.objects import ObjectStore
 from stores.running import NotThereError
@@ -26,6 +26,21 @@ from support import aligned
 __all__ = ["auth_server", "certificate", "direct_server", "google", "postgres_server", "user"]
 
 _RESULT = "conformance"
+
+
+_HEAVY = ("test_a_big_file", "test_many_small_files", "test_a_kill_in_the_middle_of_an_upload")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where another form sends its files the same way, the heavy cases are for ``make conformance`` alone."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.originalname in _HEAVY and _form_of(item) in SAME_WAY:
+            item.add_marker(pytest.mark.wide)
+
+
+def _form_of(item: pytest.Function) -> str:
+    return str(item.callspec.params["form"])
 
 
 def _or_skipped() -> Generator[None, None, None]:

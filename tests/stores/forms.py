@@ -22,6 +22,14 @@ Make = Callable[[pytest.FixtureRequest, Path, ExitStack], Form]
 
 FORMS: dict[str, Make] = {}
 
+SAME_WAY = frozenset(
+    {
+        "server_on_postgresql", "server_with_basic_auth", "server_behind_nginx", "share_past_the_server",
+        "s3_past_the_server", "s3_through_the_server", "azure_through_the_server",
+    }
+)  # fmt: skip
+"""Forms whose files go as those of another one do: through MLflow's server, into a folder, or to S3."""
+
 _AS_THE_SERVER = "as on SQLite"
 _IN_MEMORY = "the test's server keeps it in memory"
 
