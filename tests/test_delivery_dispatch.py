@@ -251,19 +251,6 @@ def test_a_long_listing_after_a_few_files_says_nothing(office: Office) -> None:
     assert len(job.files) == 256
 
 
-@pytest.mark.parametrize(("files", "shares"), [(500, [125] * 4), (2000, [256] * 4), (70, [32, 32, 6]), (1, [1])])
-def test_the_files_of_a_run_are_shared_out_among_the_free_workers(
-    tmp_path: Path, files: int, shares: list[int]
-) -> None:
-    office = Office(tmp_path, workers=4)
-    office.dispatcher._met = True
-    run = office.run("a", "r1")
-    for n in range(files):
-        office.due(run, b"%d" % n)
-    assert [len(job.files) for job in office.assign() if isinstance(job, Deliver)] == shares
-    office.ledger.close()
-
-
 def test_settings_that_change_while_a_run_is_prepared_are_told_afterwards(office: Office) -> None:
     run = office.run("a")
     office.due(run, b"x")

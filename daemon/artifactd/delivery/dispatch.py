@@ -40,8 +40,6 @@ from artifactd.tracking.runs import RunSpec
 
 _BATCH = 256
 """Files of a job, at first: each job ends with a listing of the folders that it sent to."""
-_SMALLEST_BATCH = 32
-"""Files that are not shared out among more workers."""
 _BIGGEST_BATCH = 8192
 _LISTING = 0.25
 """Part of a job's time that listings may take before the run's next one gets more files, as for a folder of 100,000."""
@@ -128,7 +126,7 @@ class Dispatcher:
                 paused = run.kind == Kind.PAUSED
                 if row in preparing or (paused and tries <= 0):
                     continue
-                job = self._job_for(run, now, blockage, under_way + jobs, free - len(jobs))
+                job = self._job_for(run, now, blockage, under_way + jobs)
                 if job is None:
                     continue
                 tries -= paused
@@ -150,7 +148,7 @@ class Dispatcher:
         changed = self._ledger.runs_to_update(self._name)
         return [r for r in changed if self._refused.get(r.id) != r.settings_text and self._source(r) is not None]
 
-    def _job_for(self, run: Run, now: float, blockage: Blockage | None, under_way: list[Job], hands: int) -> Job | None:
+    def _job_for(self, run: Run, now: float, blockage: Blockage | None, under_way: list[Job]) -> Job | None:
         source = self._source(run)
         if source is None or run.next_try > now:
             return None
@@ -158,10 +156,7 @@ class Dispatcher:
         if probing and any(j.run == run.id for j in under_way):
             return None
         most = 1 if probing else self._most.get(run.id, _BATCH)
-        due = self._ledger.peek(run.id, now, most if probing else most * hands)
-        if most == _BATCH:  # listings are cheap there: no worker goes without a share
-            most = min(most, max(_SMALLEST_BATCH, -(-len(due) // hands)))
-        source.look_again(due[:most], now)
+        source.look_again(self._ledger.peek(run.id, now, most), now)
         run = self._ledger.run(run.id)  # which that look may have told new settings
         if run.run_id is None and not self._ledger.peek(run.id, now, 1):
             return None  # no run is made for files that are gone
