@@ -15,7 +15,6 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from artifactd import failpoint
-from artifactd.delivery.hashing import digest_of, hashing
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
@@ -37,7 +36,7 @@ from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth
 from artifactd.names import versioned
 from artifactd.tracking import runs, server
-from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.artifacts import Checksum, RunArtifacts
 from artifactd.tracking.steady import ChangedError
 from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
 from artifactd.watching.signature import Signature
@@ -48,8 +47,8 @@ SPAN = 1.0
 _BLOCK = 2**20
 """Bytes of a growing file that are copied at a time."""
 
-_BESIDE = 2**20
-"""Bytes from which on a file that is new is hashed while it is sent, and not before."""
+_HASHED = 2**18
+"""Bytes of a file that are hashed at a time, as ``hashlib.file_digest`` does."""
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -96,9 +95,7 @@ class Worker:
                     yield RunEnded(job.status)
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
-                    store = self._artifacts(job.target, info)
-                    with store.together():
-                        yield from self._deliver(job, store, line)
+                    yield from self._deliver(job, self._artifacts(job.target, info), line)
         except DeliveryError as exc:
             # A connection that failed once may be poisoned by what was left unread: make first contact again.
             self._clients.clear()
@@ -230,13 +227,21 @@ def _send(
             return NotAtRest(file, seen, "it changed", 0)
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
             return NotAtRest(file, seen, STILL_OPEN, 0)
-        beside = file.digest is None and not file.ask and seen.size >= _BESIDE  # whatever it holds, it goes out
+        checksum = store.summing(seen.size)
         try:
-            file, digest, sent = _send_new(fd, seen, file, store, held, beside=beside)
-        except ChangedError as exc:
-            return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
+            digest = _digest(fd, checksum)
         except OSError as exc:
-            return NotDelivered(file, _unreadable(exc), 0, touched=beside)
+            return NotDelivered(file, _unreadable(exc), 0, touched=False)
+        file = held.look_up(file, seen.size, digest)
+        sent = None
+        if digest != file.digest:
+            failpoint.reach("upload.before")
+            try:
+                store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen, checksum)
+            except ChangedError as exc:
+                return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
+            failpoint.reach("upload.after")
+            sent = seen.size
         after = Signature.of(os.fstat(fd))
         if after != seen:
             return NotAtRest(file, after, "it changed during the upload", sent or 0)
@@ -245,31 +250,17 @@ def _send(
         os.close(fd)
 
 
-def _send_new(
-    fd: int, seen: Signature, file: DueFile, store: RunArtifacts, held: _Held, *, beside: bool
-) -> tuple[DueFile, bytes, int | None]:
-    """Send what the store does not hold: the file as it was sent, its digest, and the bytes that went out."""
-    checksum = store.summing(seen.size)
-
-    def send() -> int:
-        failpoint.reach("upload.before")
-        store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
-        failpoint.reach("upload.after")
-        return seen.size
-
-    sent = None
-    if beside:
-        with hashing(fd, checksum) as digest_is:
-            sent = send()
-        digest = digest_is()
-    else:
-        digest = digest_of(fd, checksum)
-        file = held.look_up(file, seen.size, digest)
-        if digest != file.digest:
-            sent = send()
-    if sent is not None:
-        store.expect(file.dir, file.leaf, checksum)
-    return file, digest, sent
+def _digest(fd: int, checksum: Checksum | None) -> bytes:
+    """SHA-256 of an open file, from its beginning; what the store will say of it is made from the same reading."""
+    with open(fd, "rb", closefd=False) as stream:
+        stream.seek(0)
+        if checksum is None:
+            return hashlib.file_digest(stream, "sha256").digest()
+        digest = hashlib.sha256()
+        while block := stream.read(_HASHED):
+            digest.update(block)
+            checksum.update(block)
+    return digest.digest()
 
 
 def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts, begun: float) -> Stored | NotAtRest:
@@ -293,9 +284,8 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
         if left or now.size < seen.size:
             return NotAtRest(file, now, "it was cut short while it was copied", 0)
         failpoint.reach("upload.before")
-        store.upload(copy.fileno(), seen.size, file.dir, file.leaf)
+        store.upload(copy.fileno(), seen.size, file.dir, file.leaf, checksum=checksum)
         failpoint.reach("upload.after")
-        store.expect(file.dir, file.leaf, checksum)
     return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 

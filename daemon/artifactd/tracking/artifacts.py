@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,8 +66,6 @@ class RunArtifacts:
         # A proxied store is the tracking server itself: when it is down, everything is.
         self._scope = Scope.TARGET if artifact_uri.startswith(("mlflow-artifacts:", "http")) else Scope.RUN
         self._where = tracking_uri if self._scope is Scope.TARGET else artifact_uri
-        self._staging: str | None = None
-        self._together: contextlib.ExitStack | None = None
         try:
             # MLflow is slow to import.
             from mlflow.store.artifact import http_artifact_repo, local_artifact_repo  # noqa: PLC0415
@@ -97,16 +95,10 @@ class RunArtifacts:
         """
         return None if self._kind(size) in _distrusted else sdks.summing(self._repo, size)
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Uploads within share one temporary folder: to make and remove it takes a disk as long as a small upload."""
-        try:
-            with contextlib.ExitStack() as self._together:
-                yield
-        finally:
-            self._together = None
-
-    def upload(self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True) -> None:
+    def upload(
+        self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True,
+        checksum: sdks.Checksum | None = None,
+    ) -> None:  # fmt: skip
         """Send what is open as `fd` to ``folder/leaf``, replacing what stands there.
 
         MLflow takes a path and names the artifact after it. The path handed over is a link, under the wanted name,
@@ -118,6 +110,7 @@ class RunArtifacts:
             folder: Artifact path of the folder, "" for the run's root.
             leaf: The artifact's name.
             unchanged: Whether the file is still what it was; asked now and then, and before its last byte goes out.
+            checksum: Of ``summing``, fed with the content; for ``differs``.
 
         Raises:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
@@ -128,8 +121,11 @@ class RunArtifacts:
             self._refuse_too_large(size)
         source = None
         try:
-            with self._link(fd, leaf) as link, steady(link, size, unchanged) as source:
-                self._repo.log_artifact(link, folder or None)
+            with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
+                link = os.path.join(staging, leaf)
+                os.symlink(f"/proc/self/fd/{fd}", link)
+                with steady(link, size, unchanged) as source:
+                    self._repo.log_artifact(link, folder or None)
         except Exception as exc:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc
@@ -137,31 +133,6 @@ class RunArtifacts:
             self._refuse_too_large(size)
             raise self._classed(exc) from exc
         self._answered = time.monotonic()
-
-    @contextlib.contextmanager
-    def _link(self, fd: int, leaf: str) -> Iterator[str]:
-        with contextlib.ExitStack() as alone:
-            if self._staging is None:
-                until = self._together or alone
-                self._staging = until.enter_context(
-                    tempfile.TemporaryDirectory(prefix="artifactd-", ignore_cleanup_errors=True)
-                )
-                until.callback(setattr, self, "_staging", None)
-            link = os.path.join(self._staging, leaf)
-            os.symlink(f"/proc/self/fd/{fd}", link)
-            try:
-                yield link
-            finally:
-                os.unlink(link)
-
-    def expect(self, folder: str, leaf: str, checksum: sdks.Checksum | None) -> None:
-        """Say what was uploaded, for ``differs``.
-
-        Args:
-            folder: Artifact path of the folder.
-            leaf: The artifact's name.
-            checksum: Of ``summing``, fed with the content.
-        """
         if checksum is not None:
             self._sums[_join(folder, leaf)] = checksum.value()
 
