@@ -57,11 +57,11 @@ class Program:
 
     Attributes:
         wrapper: A command that changes what the service may do, and then becomes it.
-        python: The interpreter of the environment that it is installed in.
+        python: The interpreter of another environment that it is installed in; "" for this one's.
     """
 
     wrapper: tuple[str, ...] = ()
-    python: str = sys.executable
+    python: str = ""
 
     def __init__(self, base: Path, *, tracking_uri: str | None = None, watch: str = "", more: str = "") -> None:
         self.base = base
@@ -77,7 +77,7 @@ class Program:
         self._service: subprocess.Popen[bytes] | None = None
 
     def call(self, *args: str, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
-        command = [self.python, "-m", "artifactd", *args]
+        command = [self.python or sys.executable, "-m", "artifactd", *args]
         if "--config" not in args and args[0] in _WITH_CONFIG:
             command += ["--config", str(self.config)]
         return subprocess.run(
@@ -98,7 +98,7 @@ class Program:
         return data
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:
-        command = [self.python, "-m", "artifactd", "run", "--config", str(self.config), "--log-format", "json"]
+        command = [self.python or sys.executable, "-m", "artifactd", "run", "--config", str(self.config), "--log-format", "json"]
         with self.log.open("ab") as log:
             self._service = subprocess.Popen(
                 [*self.wrapper, *command],
