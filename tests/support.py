@@ -98,10 +98,10 @@ class Program:
         return data
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:
-        command = [self.python or sys.executable, "-m", "artifactd", "run", "--config", str(self.config), "--log-format", "json"]
+        command = [self.python or sys.executable, "-m", "artifactd", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
             self._service = subprocess.Popen(
-                [*self.wrapper, *command],
+                [*self.wrapper, *command, "--log-format", "json"],
                 env=environment(**env), stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +81,10 @@ Crowded = Callable[[pytest.FixtureRequest], AbstractContextManager[Crowd]]
 def test_jobs_at_a_time_become_fewer_and_come_back(
     crowded: Crowded, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    with crowded(request) as crowd:
+    with crowded(request) as crowd, ExitStack() as ends:
         more = f'[upload]\nworkers = {WORKERS}\n[retry]\ninitial = "0.2s"\nmaximum = "1s"\n'
         site = Site(tmp_path, crowd.form, more=more)
+        ends.callback(site.close)
 
         def stored() -> bool:
             status = site.program.status()
