@@ -22,10 +22,6 @@ _CREDENTIALS = (
     "Check the credentials that the service sees (MLFLOW_TRACKING_USERNAME/PASSWORD/TOKEN, the store's own variables "
     "and files) and their rights; it is tried again by itself"
 )
-_PLACE = (
-    "Check mlflow.tracking_uri (host, port, path prefix) and whether a login page stands before it; it is tried again "
-    "by itself"
-)
 _CONNECTION = frozenset(
     {
         "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "NewConnectionError",
@@ -114,8 +110,6 @@ def _classify(exc: BaseException, chain: list[BaseException], target: str, scope
     if any(type(e).__name__ == "RestException" and "error_code" not in getattr(e, "json", {}) for e in chain):
         # A gateway's own JSON: MLflow takes it for an INTERNAL_ERROR of the server and drops the status.
         return fail(Kind.PAUSED, Scope.TARGET, f"{where} answered, but not as an MLflow server: {text}", _CREDENTIALS)
-    if "ENDPOINT_NOT_FOUND" in codes:
-        return fail(Kind.PAUSED, Scope.TARGET, f"{where} answered 404 to a call of MLflow's API: {text}", _PLACE)
     if status is not None:
         return _by_status(status, where, text, scope)
     if names & _CONNECTION:
