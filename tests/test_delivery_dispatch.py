@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ class Desk(Pool):
     def __init__(self, size: int) -> None:
         super().__init__(size, URI)
         self.taken: list[Job] = []
+        self.wrapping: list[Job] = []
 
     @property
     def free(self) -> int:
@@ -49,6 +50,9 @@ class Desk(Pool):
 
     def submit(self, job: Job) -> None:
         self.taken.append(job)
+
+    def wrap_up(self, jobs: Collection[Job]) -> None:
+        self.wrapping += [job for job in jobs if not any(job is other for other in self.wrapping)]
 
 
 class Office:
@@ -249,6 +253,65 @@ def test_a_long_listing_after_a_few_files_says_nothing(office: Office) -> None:
     (job,) = office.assign()
     assert isinstance(job, Deliver)
     assert len(job.files) == 256
+
+
+@pytest.mark.parametrize(("files", "shares"), [(500, [125] * 4), (2000, [256] * 4), (40, [16, 16, 8]), (1, [1])])
+def test_the_files_of_a_run_are_shared_out_among_the_free_workers(
+    tmp_path: Path, files: int, shares: list[int]
+) -> None:
+    office = Office(tmp_path, workers=4)
+    office.dispatcher._met = True
+    run = office.run("a", "r1")
+    for n in range(files):
+        office.due(run, b"%d" % n)
+    assert [len(job.files) for job in office.assign() if isinstance(job, Deliver)] == shares
+    office.ledger.close()
+
+
+def test_runs_that_are_due_together_share_the_workers(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    office.dispatcher._met = True
+    first, second = office.run("a", "r1"), office.run("b", "r2")
+    for n in range(100):
+        office.due(first, b"%d" % n)
+        office.due(second, b"%d" % n)
+    jobs = [job for job in office.assign() if isinstance(job, Deliver)]
+    assert sorted((job.run, len(job.files)) for job in jobs) == [(first, 50)] * 2 + [(second, 50)] * 2
+    assert office.pool.wrapping == []
+    office.ledger.close()
+
+
+def test_a_run_that_holds_all_workers_makes_way_for_those_that_come(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    office.dispatcher._met = True
+    big, late, later = office.run("big", "r1"), office.run("late", "r2"), office.run("later")
+    for n in range(2000):
+        office.due(big, b"%d" % n)
+    jobs = office.assign()
+    assert office.pool.wrapping == []
+    office.due(late, b"x")
+    assert office.assign() == []
+    assert office.pool.wrapping == jobs[1:2], "one worker for one run that waits, and the big one keeps some"
+    office.due(later, b"y")
+    office.ledger.block_run(late, Blockage(Kind.TRANSIENT, "not now", "wait", 1, 99.0))
+    office.assign()
+    assert office.pool.wrapping == jobs[1:2], "a run that is held back waits for no worker"
+    office.ledger.block_run(late, None)
+    assert office.assign() == []
+    assert office.pool.wrapping == jobs[1:3]
+    office.ledger.close()
+
+
+def test_a_run_that_holds_one_worker_finishes_its_job(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=2)
+    office.dispatcher._met = True
+    runs = [office.run(name, name) for name in ("a", "b", "c")]
+    for run in runs:
+        office.due(run, b"x")
+    assert len(office.assign()) == 2
+    assert office.assign() == []
+    assert office.pool.wrapping == []
+    office.ledger.close()
 
 
 def test_settings_that_change_while_a_run_is_prepared_are_told_afterwards(office: Office) -> None:

@@ -235,7 +235,7 @@ class Engine:
         Args:
             deadline: Monotonic seconds at which they are ended whatever they do; what is left stays due.
         """
-        self._pool.wrap_up()
+        self._pool.wrap_up(self._pool.jobs())
         while self._pool.busy and time.monotonic() < deadline:
             wait(self._pool.waitables(), timeout=min(0.2, max(0.0, deadline - time.monotonic())))
             with self.ledger.transaction():

@@ -11,7 +11,7 @@ import io
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -452,9 +452,9 @@ class Hands:
     def end_stuck(self) -> list[tuple[Job, Answer]]:
         return []
 
-    def wrap_up(self) -> None:
+    def wrap_up(self, jobs: Collection[Job]) -> None:
         for hand in self._at_work:
-            hand.line.wrap = True
+            hand.line.wrap = hand.line.wrap or any(hand.job is job for job in jobs)
 
     def stop(self) -> None:
         self.alive = False

@@ -40,6 +40,8 @@ from artifactd.tracking.runs import RunSpec
 
 _BATCH = 256
 """Files of a job, at first: each job ends with a listing of the folders that it sent to."""
+_SMALLEST_BATCH = 16
+"""Files that are not shared out among more workers."""
 _BIGGEST_BATCH = 8192
 _LISTING = 0.25
 """Part of a job's time that listings may take before the run's next one gets more files, as for a folder of 100,000."""
@@ -119,6 +121,7 @@ class Dispatcher:
         tries = (self._pool.free + len(under_way) + 1) // 2 - trying
         while free > len(jobs) and due:
             served = False
+            hands = max(1, (free - len(jobs)) // len(due))
             for row in due:
                 if free <= len(jobs):
                     break
@@ -126,7 +129,7 @@ class Dispatcher:
                 paused = run.kind == Kind.PAUSED
                 if row in preparing or (paused and tries <= 0):
                     continue
-                job = self._job_for(run, now, blockage, under_way + jobs)
+                job = self._job_for(run, now, blockage, under_way + jobs, hands)
                 if job is None:
                     continue
                 tries -= paused
@@ -141,14 +144,28 @@ class Dispatcher:
                 break
         if free > len(jobs):
             jobs += [j for j in self._ends(now, under_way, free - len(jobs) + 1) if j.run not in ending]
+        if len(jobs) >= free:
+            self._make_way(due, now, under_way + jobs)
         return jobs[:free]
+
+    def _make_way(self, due: list[int], now: float, jobs: list[Job]) -> None:
+        """Runs that find no worker are waited for by those that hold several: all but one of these come back soon."""
+        at_work = {j.run for j in jobs}
+        waiting = [row for row in due if row not in at_work and self._ledger.run(row).next_try <= now]
+        holders: set[int] = set()
+        surplus: list[Job] = []
+        for job in jobs:
+            if job.run in holders:
+                surplus.append(job)
+            holders.add(job.run)
+        self._pool.wrap_up(surplus[: len(waiting)])
 
     def _news(self) -> list[Run]:
         """Runs whose settings changed since the server was told, unless it refused them as they are."""
         changed = self._ledger.runs_to_update(self._name)
         return [r for r in changed if self._refused.get(r.id) != r.settings_text and self._source(r) is not None]
 
-    def _job_for(self, run: Run, now: float, blockage: Blockage | None, under_way: list[Job]) -> Job | None:
+    def _job_for(self, run: Run, now: float, blockage: Blockage | None, under_way: list[Job], hands: int) -> Job | None:
         source = self._source(run)
         if source is None or run.next_try > now:
             return None
@@ -156,7 +173,10 @@ class Dispatcher:
         if probing and any(j.run == run.id for j in under_way):
             return None
         most = 1 if probing else self._most.get(run.id, _BATCH)
-        source.look_again(self._ledger.peek(run.id, now, most), now)
+        due = self._ledger.peek(run.id, now, most if probing else most * hands)
+        if most == _BATCH:  # listings are cheap there: no worker goes without a share
+            most = min(most, max(_SMALLEST_BATCH, -(-len(due) // hands)))
+        source.look_again(due[:most], now)
         run = self._ledger.run(run.id)  # which that look may have told new settings
         if run.run_id is None and not self._ledger.peek(run.id, now, 1):
             return None  # no run is made for files that are gone

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -43,6 +43,7 @@ class Worker:
     pid: int
     pidfd: int
     job: Job | None = None
+    wrapping: bool = False
     moved: int = 0
     moved_at: float = 0.0
     sending_at: float = float("-inf")
@@ -146,7 +147,7 @@ class Pool:
         if worker is None:
             worker = self._bear()
             _accepts(worker, job)  # one that has died since says so by the end of its line
-        worker.job, worker.moved, worker.moved_at = job, 0, time.monotonic()
+        worker.job, worker.wrapping, worker.moved, worker.moved_at = job, False, 0, time.monotonic()
 
     def answers(self) -> list[tuple[Job, Answer]]:
         """What the workers said since the last call. A worker that died says so by a ``JobFailed``."""
@@ -189,11 +190,13 @@ class Pool:
             raise NurseryError(f"the delivery process did not start within {BIRTH_DEADLINE} s")
         return ended
 
-    def wrap_up(self) -> None:
-        """Ask every worker to finish the file in hand and report."""
-        for worker, _ in self._at_work():
-            with contextlib.suppress(OSError):
-                worker.line.send(Wrap())
+    def wrap_up(self, jobs: Collection[Job]) -> None:
+        """Ask the workers that have these jobs to finish the file in hand and report; once each."""
+        for worker, job in self._at_work():
+            if not worker.wrapping and any(job is j for j in jobs):
+                worker.wrapping = True
+                with contextlib.suppress(OSError):
+                    worker.line.send(Wrap())
 
     def stop(self) -> None:
         """End all delivery processes now; jobs under way are to be looked at again."""
