@@ -90,15 +90,16 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
     monkeypatch.setattr(RunArtifacts, "upload", and_then)
 
 
-def test_what_is_called_stored_is_in_the_store_byte_for_byte(bench: Bench) -> None:
-    content = os.urandom(300_000)
+@pytest.mark.parametrize("size", [300_000, 3_000_000])  # hashed before it is sent, and while
+def test_what_is_called_stored_is_in_the_store_byte_for_byte(bench: Bench, size: int) -> None:
+    content = os.urandom(size)
     (bench.drop / "m.bin").write_bytes(content)
     (bench.drop / "empty").touch()
     stored, empty = sorted(
         bench.deliver(bench.due("m.bin", folder="models"), bench.due("empty")), key=lambda r: -r.sent
     )
     assert isinstance(stored, Stored)
-    assert (stored.sent, stored.digest) == (300_000, hashlib.sha256(content).digest())
+    assert (stored.sent, stored.digest) == (size, hashlib.sha256(content).digest())
     assert (bench.store / "models" / "m.bin").read_bytes() == content
     assert isinstance(empty, Stored)
     assert (bench.store / "empty").read_bytes() == b""
@@ -124,14 +125,15 @@ def test_a_file_that_changed_since_the_look_is_not_sent(bench: Bench) -> None:
     assert not (bench.store / "f1").exists()
 
 
+@pytest.mark.parametrize("size", [100, 2_000_000])
 def test_a_file_that_changes_under_the_upload_is_not_called_stored(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    (bench.drop / "f").write_bytes(b"a" * 100)
-    meanwhile(monkeypatch, lambda: (bench.drop / "f").write_bytes(b"b" * 100))
+    (bench.drop / "f").write_bytes(b"a" * size)
+    meanwhile(monkeypatch, lambda: (bench.drop / "f").write_bytes(b"b" * size))
     (result,) = bench.deliver(bench.due("f"))
     assert isinstance(result, NotAtRest)
-    assert result.sent == 100
+    assert result.sent == size
 
 
 @pytest.mark.parametrize("how", ["unlink", "replace"])

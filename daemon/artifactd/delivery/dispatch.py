@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from artifactd import log
+from artifactd.delivery.abreast import MOST
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.messages import (
     Answer,
@@ -205,7 +206,8 @@ class Dispatcher:
         if not files:
             return None
         root = Root(run.root_path, source.identity(), source.leases)
-        return Deliver(self._target, run.id, run.run_id, root, tuple(files))
+        abreast = MOST if self._width.jobs == self._pool.size else 1  # a crowded store is given less of everything
+        return Deliver(self._target, run.id, run.run_id, root, tuple(files), abreast)
 
     def _source(self, run: Run) -> Source | None:
         """The run's watched root; None while nothing is to be sent from there."""

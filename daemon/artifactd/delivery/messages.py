@@ -57,13 +57,14 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Deliver files of one run."""
+    """Deliver files of one run; up to `abreast` small ones at a time, where the store takes several."""
 
     target: Target
     run: int
     run_id: str
     root: Root
     files: tuple[DueFile, ...]
+    abreast: int = 1
 
 
 Job = PrepareRun | EndRun | Deliver

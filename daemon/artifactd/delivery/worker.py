@@ -10,11 +10,14 @@ import hashlib
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from artifactd import failpoint
+from artifactd.delivery.abreast import Abreast, take
+from artifactd.delivery.hashing import digest_of, hashing
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
@@ -36,7 +39,7 @@ from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth
 from artifactd.names import versioned
 from artifactd.tracking import runs, server
-from artifactd.tracking.artifacts import Checksum, RunArtifacts
+from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.steady import ChangedError
 from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
 from artifactd.watching.signature import Signature
@@ -47,8 +50,10 @@ SPAN = 1.0
 _BLOCK = 2**20
 """Bytes of a growing file that are copied at a time."""
 
-_HASHED = 2**18
-"""Bytes of a file that are hashed at a time, as ``hashlib.file_digest`` does."""
+_BESIDE = 2**20
+"""Bytes from which on a file that is new is hashed while it is sent, and not before."""
+
+_Result = Stored | NotAtRest | NotDelivered
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -73,6 +78,7 @@ class Worker:
         self._clients: dict[Target, server.Client] = {}
         self._repos: dict[tuple[str, str], RunArtifacts] = {}
         self._spans: dict[str, float] = {}
+        self._abreast = Abreast()
 
     def do(self, job: Job, line: Connection | None = None) -> Iterator[Answer]:
         """Carry out a job.
@@ -119,27 +125,27 @@ class Worker:
             yield Finished()  # nothing was tried, everything stays due
             return
         try:
-            waiting = list(job.files)
+            waiting = deque(job.files)
             held = _Held(store, job.files)
+            abreast = job.abreast if store.takes_several else 1
             started, listings = time.monotonic(), 0.0
             span = self._spans.get(job.run_id, SPAN)
             while waiting and not (line is not None and line.poll()):
                 begun = time.monotonic()
                 sent: list[Stored] = []
-                others: list[Stored | NotAtRest | NotDelivered] = []
+                others: list[_Result] = []
                 stop: DeliveryError | None = None
-                while waiting and time.monotonic() - begun < span:
-                    file = waiting.pop(0)
-                    try:
-                        result = _send(root, file, store, held, leases=job.root.leases)
-                    except DeliveryError as exc:
-                        failure = exc.failure
-                        others.append(NotDelivered(file, failure, 0, touched=True))
-                        if failure.scope is not Scope.FILE:
-                            stop = exc  # the rest would meet the same: not tried
-                            break
-                        continue
-                    (sent if isinstance(result, Stored) and result.sent is not None else others).append(result)  # type: ignore[arg-type]
+                while waiting and stop is None and time.monotonic() - begun < span:
+                    for result in self._abreast.each(
+                        take(waiting, abreast),
+                        lambda file: _try(root, file, store, held, leases=job.root.leases),
+                        enough=_concerns_all,
+                    ):
+                        if isinstance(result, Stored) and result.sent is not None:
+                            sent.append(result)
+                        else:
+                            others.append(result)
+                        stop = stop or _end_of_all([result])  # the rest would meet the same: not tried
                     if line is not None and line.poll():
                         break
                 listing = time.monotonic()
@@ -206,9 +212,14 @@ class _Held:
         return file
 
 
-def _send(
-    root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool
-) -> Stored | NotAtRest | NotDelivered:
+def _try(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool) -> _Result:
+    try:
+        return _send(root, file, store, held, leases=leases)
+    except DeliveryError as exc:
+        return NotDelivered(file, exc.failure, 0, touched=True)
+
+
+def _send(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool) -> _Result:
     """Deliver one file up to the store's acknowledgement; the listing is still to come."""
     begun = time.monotonic()
     try:
@@ -227,21 +238,13 @@ def _send(
             return NotAtRest(file, seen, "it changed", 0)
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
             return NotAtRest(file, seen, STILL_OPEN, 0)
-        checksum = store.summing(seen.size)
+        beside = file.digest is None and not file.ask and seen.size >= _BESIDE  # whatever it holds, it goes out
         try:
-            digest = _digest(fd, checksum)
+            file, digest, sent = _send_new(fd, seen, file, store, held, beside=beside)
+        except ChangedError as exc:
+            return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
         except OSError as exc:
-            return NotDelivered(file, _unreadable(exc), 0, touched=False)
-        file = held.look_up(file, seen.size, digest)
-        sent = None
-        if digest != file.digest:
-            failpoint.reach("upload.before")
-            try:
-                store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen, checksum)
-            except ChangedError as exc:
-                return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
-            failpoint.reach("upload.after")
-            sent = seen.size
+            return NotDelivered(file, _unreadable(exc), 0, touched=beside)
         after = Signature.of(os.fstat(fd))
         if after != seen:
             return NotAtRest(file, after, "it changed during the upload", sent or 0)
@@ -250,17 +253,31 @@ def _send(
         os.close(fd)
 
 
-def _digest(fd: int, checksum: Checksum | None) -> bytes:
-    """SHA-256 of an open file, from its beginning; what the store will say of it is made from the same reading."""
-    with open(fd, "rb", closefd=False) as stream:
-        stream.seek(0)
-        if checksum is None:
-            return hashlib.file_digest(stream, "sha256").digest()
-        digest = hashlib.sha256()
-        while block := stream.read(_HASHED):
-            digest.update(block)
-            checksum.update(block)
-    return digest.digest()
+def _send_new(
+    fd: int, seen: Signature, file: DueFile, store: RunArtifacts, held: _Held, *, beside: bool
+) -> tuple[DueFile, bytes, int | None]:
+    """Send what the store does not hold: the file as it was sent, its digest, and the bytes that went out."""
+    checksum = store.summing(seen.size)
+
+    def send() -> int:
+        failpoint.reach("upload.before")
+        store.upload(fd, seen.size, file.dir, file.leaf, lambda: Signature.of(os.fstat(fd)) == seen)
+        failpoint.reach("upload.after")
+        return seen.size
+
+    sent = None
+    if beside:
+        with hashing(fd, checksum) as digest_is:
+            sent = send()
+        digest = digest_is()
+    else:
+        digest = digest_of(fd, checksum)
+        file = held.look_up(file, seen.size, digest)
+        if digest != file.digest:
+            sent = send()
+    if sent is not None:
+        store.expect(file.dir, file.leaf, checksum)
+    return file, digest, sent
 
 
 def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts, begun: float) -> Stored | NotAtRest:
@@ -284,8 +301,9 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
         if left or now.size < seen.size:
             return NotAtRest(file, now, "it was cut short while it was copied", 0)
         failpoint.reach("upload.before")
-        store.upload(copy.fileno(), seen.size, file.dir, file.leaf, checksum=checksum)
+        store.upload(copy.fileno(), seen.size, file.dir, file.leaf)
         failpoint.reach("upload.after")
+        store.expect(file.dir, file.leaf, checksum)
     return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 
@@ -312,10 +330,14 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
     return results
 
 
-def _end_of_all(results: Sequence[Stored | NotDelivered]) -> DeliveryError | None:
+def _end_of_all(results: Sequence[_Result]) -> DeliveryError | None:
     """A failure that the files still waiting would meet as well."""
-    failures = (r.failure for r in results if isinstance(r, NotDelivered))
-    return next((DeliveryError(f) for f in failures if f.scope is not Scope.FILE), None)
+    failures = (r.failure for r in results if isinstance(r, NotDelivered) and _concerns_all(r))
+    return next((DeliveryError(f) for f in failures), None)
+
+
+def _concerns_all(result: _Result) -> bool:
+    return isinstance(result, NotDelivered) and result.failure.scope is not Scope.FILE
 
 
 def _not_held(sent: Stored, size: int | None, store: RunArtifacts) -> Failure | None:

@@ -87,6 +87,14 @@ class RunArtifacts:
         except Exception as exc:
             raise self._classed(exc) from exc
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether threads may upload small files at the same time: to a server and to object stores.
+
+        A local root is made slower by that, and an SFTP session is for one thread.
+        """
+        return self._is_object_store or self._scope is Scope.TARGET
+
     def summing(self, size: int) -> sdks.Checksum | None:
         """What the store will say of a content besides its size, to be fed with it; None where it says nothing of use.
 
@@ -95,10 +103,7 @@ class RunArtifacts:
         """
         return None if self._kind(size) in _distrusted else sdks.summing(self._repo, size)
 
-    def upload(
-        self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True,
-        checksum: sdks.Checksum | None = None,
-    ) -> None:  # fmt: skip
+    def upload(self, fd: int, size: int, folder: str, leaf: str, unchanged: Callable[[], bool] = lambda: True) -> None:
         """Send what is open as `fd` to ``folder/leaf``, replacing what stands there.
 
         MLflow takes a path and names the artifact after it. The path handed over is a link, under the wanted name,
@@ -110,7 +115,6 @@ class RunArtifacts:
             folder: Artifact path of the folder, "" for the run's root.
             leaf: The artifact's name.
             unchanged: Whether the file is still what it was; asked now and then, and before its last byte goes out.
-            checksum: Of ``summing``, fed with the content; for ``differs``.
 
         Raises:
             ChangedError: It is not. What went out until then was not taken, where ``steady`` knows the store.
@@ -133,6 +137,15 @@ class RunArtifacts:
             self._refuse_too_large(size)
             raise self._classed(exc) from exc
         self._answered = time.monotonic()
+
+    def expect(self, folder: str, leaf: str, checksum: sdks.Checksum | None) -> None:
+        """Say what was uploaded, for ``differs``.
+
+        Args:
+            folder: Artifact path of the folder.
+            leaf: The artifact's name.
+            checksum: Of ``summing``, fed with the content.
+        """
         if checksum is not None:
             self._sums[_join(folder, leaf)] = checksum.value()
 

@@ -15,6 +15,7 @@ import builtins
 import contextlib
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -51,18 +52,23 @@ class Source:
     changed: bool = False
 
 
-_source: Source | None = None
+class _Here(threading.local):
+    """What each thread sends now."""
+
+    source: Source | None = None
+
+
+_here = _Here()
 
 
 @contextlib.contextmanager
 def steady(path: str, size: int, unchanged: Callable[[], bool]) -> Iterator[Source]:
-    """Have MLflow's next reading of `path` end when the file changes. For one upload at a time in a process."""
-    global _source  # noqa: PLW0603 (MLflow calls `open` by its name alone)
-    _source = Source(path, size, unchanged)
+    """Have MLflow's next reading of `path` end when the file changes. For one upload at a time in a thread."""
+    _here.source = Source(path, size, unchanged)  # MLflow calls `open` by its name alone
     try:
-        yield _source
+        yield _here.source
     finally:
-        _source = None
+        _here.source = None
 
 
 def install(*modules: ModuleType) -> None:
@@ -72,8 +78,8 @@ def install(*modules: ModuleType) -> None:
 
 
 def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
-    if _source is not None and file == _source.path:
-        return _File(_source)
+    if _here.source is not None and file == _here.source.path:
+        return _File(_here.source)
     return builtins.open(file, *args, **kwargs)
 
 

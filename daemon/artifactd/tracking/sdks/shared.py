@@ -7,6 +7,7 @@ process ends. What it can renew by itself (roles, tokens with an end) it does re
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ class Shared:
         self._files = files
         self._made: dict[str, Any] = {}
         self._for: object = None
+        self._lock = threading.RLock()
 
     def get(self, key: str, make: Callable[[], Any]) -> Any:
         """The client for `key`, by `make` if there is none for the environment and the files as they are now.
@@ -34,24 +36,26 @@ class Shared:
             ImportError: The SDK is not installed.
             UnusableError: What the environment says is no way to name oneself.
         """
-        now = self._traces()
-        if now != self._for:
-            self.forget()
-            self._for = now
-        if key not in self._made:
-            try:
-                self._made[key] = make()
-            except ImportError:
-                raise
-            except Exception as exc:
-                raise UnusableError(str(exc)) from exc
-        return self._made[key]
+        with self._lock:
+            now = self._traces()
+            if now != self._for:
+                self.forget()
+                self._for = now
+            if key not in self._made:
+                try:
+                    self._made[key] = make()
+                except ImportError:
+                    raise
+                except Exception as exc:
+                    raise UnusableError(str(exc)) from exc
+            return self._made[key]
 
     def forget(self) -> None:
         """Make the next one anew."""
-        for client in self._made.values():
-            client.close()
-        self._made.clear()
+        with self._lock:
+            for client in self._made.values():
+                client.close()
+            self._made.clear()
 
     def _traces(self) -> object:
         variables = sorted((k, v) for k, v in os.environ.items() if k.startswith(self._prefixes))
