@@ -1,0 +1,7 @@
+"""What a file's content says to MLflow: params, tags, metric points, a dataset's shape, a model's files.
+
+Pure: bytes, or a stream of them, and the file's own name go in; plain frozen data comes out. MLflow's limits are known
+here (each with the name it has in ``mlflow.utils.validation``), MLflow itself, the disk, the ledger and the network are
+not. What can be told is told, what cannot is named in a ``Problem``, and a file of which nothing can be told raises
+``Unreadable``. Values never stand in an error's text: a ``.env`` file holds secrets.
+"""
