@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_param, _validate_tag
 
-from artifactd.reading.params import read_params, read_tags
+from artifactd.reading.params import Entries, read_params, read_tags
 from artifactd.reading.problems import Unreadable
 
 LIGHTNING = b"""\
@@ -284,8 +284,7 @@ def test_any_file_gives_entries_that_mlflow_takes_or_a_sentence(data: bytes, nam
     try:
         params, tags = read_params(data, name), read_tags(data, name)
     except Unreadable as error:
-        assert "\n" not in str(error)
-        return
+        params = tags = Entries((), (error.problem,))
     for key, value in params.entries:
         assert _validate_param(key, value).value == value
     for key, value in tags.entries:
