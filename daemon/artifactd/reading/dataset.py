@@ -133,7 +133,7 @@ def _table(stream: BinaryIO, suffix: bytes) -> Shape:
 def _columns(header: Sequence[str], sample: Sequence[Sequence[str]]) -> Iterator[Column]:
     for index, raw in enumerate(header):
         cells = [row[index] if index < len(row) else "" for row in sample]
-        values = [cell for cell in map(str.strip, cells) if cell not in _MISSING]
+        values = [cell.strip() for cell in cells if cell not in _MISSING]
         required = len(values) == len(cells)
         # pandas names a column so that has no name.
         yield Column(raw.strip() or f"Unnamed: {index}", _type(values, required=required), required)

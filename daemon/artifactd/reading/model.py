@@ -42,6 +42,8 @@ class Model:
         model_id: Of MLflow's logged model; None if it was only saved.
         run_id: Of the run that it was logged to; None if it was only saved.
         size_bytes: Of the model's files as MLflow counted them, without the environment's; None if it did not.
+        is_ended: It has the key that MLflow writes last, ``utc_time_created``, and a newline at its end. A file that is
+            still being written may name fewer files than it will; one written by hand may lack the key.
     """
 
     files: tuple[str, ...]
@@ -51,6 +53,7 @@ class Model:
     model_id: str | None = None
     run_id: str | None = None
     size_bytes: int | None = None
+    is_ended: bool = False
 
     def missing(self, paths: Collection[str]) -> tuple[str, ...]:
         """What is not there yet of it.
@@ -103,6 +106,7 @@ def read_model(data: bytes) -> Model:
         model_id=_text(top.get("model_id")),
         run_id=_text(top.get("run_id")),
         size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        is_ended="utc_time_created" in top and data.endswith(b"\n"),
     )
 
 
