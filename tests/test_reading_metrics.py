@@ -330,6 +330,22 @@ def test_memory_is_bounded_whatever_the_length(head: bytes, line: bytes, name: b
     assert peak < 512 * 1024
 
 
+@pytest.mark.parametrize("name", [b"m.jsonl", b"m.json"])
+def test_a_long_name_over_many_takes_no_memory(name: bytes) -> None:
+    long = "k" * 2000
+    many = {f"{index}": index for index in range(20_000)}
+    data = json.dumps({"a": {long: many}, "b": 1}).encode() + b"\n"
+    tracemalloc.start()
+    try:
+        (row,) = rows(data, name)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert row.points == (Point("b", 1.0, 0),)
+    assert "its name has 2002 characters" in str(row.problems[0])
+    assert peak < 12 * len(data)
+
+
 names = st.text(string.ascii_lowercase, min_size=1, max_size=5).filter(
     lambda name: name not in {"step", "time", "date", "iter", "epoch"}
 )

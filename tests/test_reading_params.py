@@ -152,6 +152,12 @@ def test_of_two_values_of_a_key_the_first_is_told_and_the_other_named(text: byte
     assert read_params(text.replace(b"2", b"1"), name).problems == ()
 
 
+def test_a_name_over_names_is_not_followed_without_end() -> None:
+    read = read_params(json.dumps({"k" * 2001: {"a": 1, "b": 2}, "c": 3}).encode(), b"p.json")
+    assert read.entries == (("c", "3"),)
+    assert [problem.reason for problem in read.problems] == ["its name has 2001 characters; MLflow takes 250"]
+
+
 def test_yaml_merges_are_written_out_and_ones_own_keys_win() -> None:
     text = b"base: &b {x: 1, y: 2}\nnet:\n  <<: *b\n  y: 3\nboth:\n  <<: [{x: 5}, *b]\n"
     assert told(text, b"p.yaml") == {"base.x": "1", "base.y": "2", "net.x": "1", "net.y": "3"} | {
@@ -217,7 +223,9 @@ def test_a_number_without_end_takes_no_time() -> None:
         (b'{"a":' + b"[" * 200 + b"]" * 200 + b"}", b"p.json", "nested more than 100 levels deep"),
         (b"a = 1\nb = sesame", b"p.toml", "line 2: not TOML: Invalid value"),
         (b"a = 1\na = 2", b"p.toml", "not TOML: Cannot overwrite a value"),
-        (b"a = " + b"[" * 100_000, b"p.toml", "nested too deeply"),
+        (b"a = " + b"[" * 50_000, b"p.toml", "nested too deeply"),
+        (b"a." * 500 + b"b = 1", b"p.toml", "nested"),
+        (b"a." * 40_000 + b"b = 1", b"p.toml", "TOML of more than 64 KiB. Write JSON or YAML"),
         (b"sesame open", b"p.env", "line 1: it is not KEY=value"),
         (b"a\n\xc3(", b"p.env", "line 2: byte 2 is not UTF-8"),
     ],

@@ -14,6 +14,9 @@ from functools import lru_cache
 MAX_KEY_CHARACTERS = 250
 """``MAX_ENTITY_KEY_LENGTH``: of params, tags and metrics."""
 
+MAX_RAW_CHARACTERS = 8 * MAX_KEY_CHARACTERS
+"""Blanks and parentheses go from a key, so one that is too long may still fit; one longer than this is not tried."""
+
 MAX_PARAM_CHARACTERS = 6000
 """``MAX_PARAM_VAL_LENGTH``."""
 
@@ -37,7 +40,6 @@ _TELLING_TAGS = frozenset(
 )
 
 
-@lru_cache(maxsize=4096)
 def fit(key: str) -> str:
     """Write a key so that MLflow takes it.
 
@@ -49,7 +51,7 @@ def fit(key: str) -> str:
         in artifact names (``top@5`` becomes ``top_x40_5``). Apart from blanks at the ends and parentheses, different
         keys stay different and ``plain`` gives them back. May still be too long: see ``why_unfit``.
     """
-    return _REFUSED.sub(_escape, _DROPPED.sub("", key).strip())
+    return _fit_cached(key) if len(key) <= MAX_RAW_CHARACTERS else _fit(key)
 
 
 def plain(key: str) -> str:
@@ -102,6 +104,14 @@ def shown(key: str) -> str:
     """A key for an error's text: in quotes, without control characters, not endlessly long."""
     text = fit(key[:200])
     return f"'{text}'" if len(text) <= 80 else f"'{text[:79]}…'"
+
+
+def _fit(key: str) -> str:
+    return _REFUSED.sub(_escape, _DROPPED.sub("", key).strip())
+
+
+# A table names the same few keys in every row; longer ones would make the cache large.
+_fit_cached = lru_cache(maxsize=4096)(_fit)
 
 
 def _escape(found: re.Match[str]) -> str:

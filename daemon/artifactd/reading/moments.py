@@ -1,7 +1,7 @@
 """Which of a row's values is its step, which its time, and what they say.
 
-The step is the first of ``STEPS`` that a row has: the most specific one. Its whole part counts, and what is no whole
-number (an epoch of 2.5) is told as a metric too, so nothing is lost. The other ones are metrics.
+The step is the first of ``STEPS`` that a row has (a table: its header): the most specific one. Its whole part counts,
+and what is no whole number (an epoch of 2.5) is told as a metric too, so nothing is lost. The other ones are metrics.
 
 The time is the first of ``TIMES`` that holds a moment. A number below 100,000,000 (1973, were it seconds) is not one
 but a duration, as in Ultralytics' ``time``, and is a metric.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
-from artifactd.reading.keys import fit, shown, why_unfit
+from artifactd.reading.keys import MAX_RAW_CHARACTERS, fit, shown, why_unfit
 from artifactd.reading.lines import Line
 from artifactd.reading.moments import STEPS, TIMES, moment_of, step_of
 from artifactd.reading.points import Point, Row
@@ -26,7 +26,7 @@ class Objects:
 
     def __init__(self) -> None:
         self._number = 0
-        self._named: set[str] = set()
+        self._named: set[int] = set()
 
     def row(self, found: object, line: int) -> Row:
         """Read one object.
@@ -39,13 +39,13 @@ class Objects:
             The next row. Without a step of its own, its number from 0 on is the step.
         """
         self._number += 1
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             return Row(self._number, (), (Problem(self._place(line), "it is no JSON object"),))
         values: dict[str, object] = {}
         problems: list[Problem] = []
         for raw, value in _flat("", found, 0):
-            if raw is None:
-                problems.append(Problem(self._place(line), f"it is nested more than {MAX_DEPTH} levels deep"))
+            if isinstance(value, Problem):
+                problems.append(Problem(f"{self._place(line)}, {value.place}", value.reason))
             elif raw in values:
                 problems.append(Problem(self._place(line), f"the key {shown(raw)} stands twice"))
             else:
@@ -63,10 +63,10 @@ class Objects:
                 number, reason = 0.0, reason or "its number is beyond what MLflow can hold"
             if not reason:
                 points[key] = Point(key, number, step, timestamp)
-            elif raw not in self._named:
+            elif hash(raw) not in self._named:
                 problems.append(Problem(f"{self._place(line)}, {shown(raw)}", reason))
                 if len(self._named) < _MAX_NAMED:
-                    self._named.add(raw)
+                    self._named.add(hash(raw))
         return Row(self._number, tuple(points[key] for key in sorted(points)), tuple(problems))
 
     def skip(self, line: int, reason: str) -> Row:
@@ -111,7 +111,7 @@ def from_lines(first: Line, more: Iterator[Line], *, ended: bool) -> Iterator[Ro
         if not line.text.strip():
             continue
         found, reason = _loaded(line)
-        if not line.whole and not ended and (reason or not isinstance(found, Mapping)):
+        if not line.whole and not ended and (reason or not isinstance(found, dict)):
             return
         yield objects.skip(line.number, reason) if reason else objects.row(found, line.number)
 
@@ -145,7 +145,7 @@ def from_document(first: Line, stream: BinaryIO, *, ended: bool) -> Iterator[Row
 
 def _rows(found: object) -> Iterator[Row]:
     objects = Objects()
-    history = found.get("log_history") if isinstance(found, Mapping) else found
+    history = found.get("log_history") if isinstance(found, dict) else found
     items: Iterable[object] = history if isinstance(history, list) else (found,)
     for item in items:
         yield objects.row(item, 0)
@@ -154,7 +154,7 @@ def _rows(found: object) -> Iterator[Row]:
 def is_object(line: Line) -> bool:
     """Whether a line is a whole JSON object by itself."""
     found, reason = _loaded(line)
-    return not reason and isinstance(found, Mapping) and not isinstance(found.get("log_history"), list)
+    return not reason and isinstance(found, dict) and not isinstance(found.get("log_history"), list)
 
 
 def _loaded(line: Line) -> tuple[object, str]:
@@ -180,13 +180,14 @@ def _unreadable(error: Exception, start: int) -> Unreadable:
     return Unreadable(WHOLE, "a number in it has thousands of digits")
 
 
-def _flat(path: str, found: Mapping[str, object], depth: int) -> Iterator[tuple[str | None, object]]:
-    if depth > MAX_DEPTH:
-        yield None, None
-        return
+def _flat(path: str, found: dict[str, object], depth: int) -> Iterator[tuple[str, object]]:
     for key, value in found.items():
         below = f"{path}.{key}" if depth else key
-        if isinstance(value, Mapping):
-            yield from _flat(below, value, depth + 1)
-        else:
+        if len(below) > MAX_RAW_CHARACTERS:
+            yield below, Problem(shown(below), why_unfit(below) or "")
+        elif not isinstance(value, dict):
             yield below, value
+        elif depth == MAX_DEPTH:
+            yield below, Problem(shown(below), f"it is nested more than {MAX_DEPTH} levels deep")
+        else:
+            yield from _flat(below, value, depth + 1)

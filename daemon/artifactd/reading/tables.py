@@ -22,6 +22,9 @@ from artifactd.reading.yamltext import load_yaml
 MAX_BYTES = 1024 * 1024
 """Longest file that is read."""
 
+MAX_TOML_CHARACTERS = 64 * 1024
+"""Longest TOML: Python's reader takes quadratic time for a key of many dots, minutes for one of ``MAX_BYTES``."""
+
 _SUFFIXES = {b".json": "json", b".yaml": "yaml", b".yml": "yaml", b".toml": "toml", b".env": "env"}
 
 
@@ -65,6 +68,8 @@ def _kind(name: bytes, text: str) -> str:
         return "toml"
     if not re.match(r"[^:=]*=", first):
         return "yaml"
+    if len(text) > MAX_TOML_CHARACTERS:
+        return "env"
     try:
         tomllib.loads(text)
     except (ValueError, RecursionError):
@@ -90,6 +95,8 @@ def _from_yaml(data: bytes) -> Table:
 
 
 def _from_toml(text: str) -> Table:
+    if len(text) > MAX_TOML_CHARACTERS:
+        raise Unreadable(WHOLE, f"it is TOML of more than {MAX_TOML_CHARACTERS // 1024} KiB", "Write JSON or YAML")
     try:
         return _top(_tabled(tomllib.loads(text)))
     except RecursionError:

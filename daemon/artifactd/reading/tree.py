@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from artifactd.reading.keys import MAX_KEY_CHARACTERS, shown
+from artifactd.reading.keys import MAX_RAW_CHARACTERS, shown, why_unfit
 from artifactd.reading.problems import Problem, Unreadable
 
 MAX_DEPTH = 100
 """Most levels of a table."""
-
-# Blanks and parentheses go from a key, so a longer one may still fit; a far longer one is not followed further.
-_MAX_RAW_KEY = 8 * MAX_KEY_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +42,9 @@ def leaves(table: Table) -> Iterator[tuple[str, object] | Problem]:
 def _below(path: str, value: object, depth: int) -> Iterator[tuple[str, object] | Problem]:
     if depth > MAX_DEPTH:
         raise Unreadable(shown(path), f"it is nested more than {MAX_DEPTH} levels deep")
-    if len(path) > _MAX_RAW_KEY:
-        yield Problem(shown(path), f"its name has {len(path)} characters; MLflow takes {MAX_KEY_CHARACTERS}")
+    if len(path) > MAX_RAW_CHARACTERS:
+        # Not followed further: a long name before each of many would take memory without end.
+        yield Problem(shown(path), why_unfit(path) or "")
     elif isinstance(value, Table) and (value.pairs or not path):
         for key, item in value.pairs:
             yield from _below(f"{path}.{key}" if depth else key, item, depth + 1)
