@@ -55,11 +55,13 @@ class Route:
         match: Gitignore-style glob, matched on the path within the run folder.
         artifact_path: Artifact folder; ``.`` or empty for the run's root, None for the file's own folder.
         kind: What MLflow is to make of the file: ``artifact``, ``model``, ``dataset``, ``params``, …
+        context: Of a dataset: what the run used it for; empty for nothing said.
     """
 
     match: str
     artifact_path: str | None
     kind: str
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Destination:
         names: The layout's further placeholders with their values, in the layout's order.
         artifact_path: Full artifact path with the file's name, encoded, components joined by ``/``.
         kind: The route's kind, or ``artifact``.
+        role: What the run is told of the content: the kind, for a dataset with its context; empty for an artifact.
         rule: The rule that says so, for people.
     """
 
@@ -83,6 +86,8 @@ class Destination:
     artifact_path: str
     kind: str
     rule: str
+
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,7 @@ class Layout:
         self._routes = tuple(_routing(route) for route in routes)
         self._run = lru_cache(maxsize=4096)(partial(self._find_run, fixed))
         rules = [_ENCODING_VERSION, template, fixed, [*include], [*exclude], [*live]]
-        rules += [[route.match, route.artifact_path, route.kind] for route in routes]
+        rules += [[route.match, route.artifact_path, route.kind, route.context] for route in routes]
         self.fingerprint = hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
     def place(self, rel: bytes) -> Destination | Ignored:
@@ -260,16 +265,16 @@ class Layout:
         values |= fixed
         return values["experiment"], values["run"], folder, names
 
-    def _within_run(self, inner: bytes) -> tuple[str, str, str]:
-        for regex, folder, kind, rule in self._routes:
+    def _within_run(self, inner: bytes) -> tuple[str, str, str, str]:
+        for regex, folder, kind, rule, role in self._routes:
             if regex.match(as_text(inner)):
                 name = inner.rpartition(b"/")[2]
-                return encode_path(inner) if folder is None else join_path(folder, name), kind, rule
-        return encode_path(inner), "artifact", f"layout {self._template}"
+                return encode_path(inner) if folder is None else join_path(folder, name), kind, rule, role
+        return encode_path(inner), "artifact", f"layout {self._template}", ""
 
 
-def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str]:
-    """Give the route's regex, its artifact folder encoded, its kind, and the rule for people."""
+def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str, str]:
+    """Give the route's regex, its artifact folder encoded, its kind, the rule for people, and the file's role."""
     regex = union([_glob("route", route.match)])
     folder, rule = None, f"route {route.match}"
     if (path := route.artifact_path) is not None:
@@ -277,7 +282,10 @@ def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str]:
         if raw and _NO_FILE_PATH.search(raw):
             raise LayoutError(f"{rule}: artifact_path '{path}' is no folder of a run; write 'plots', 'a/b' or '.'")
         folder, rule = encode_folder(raw), f"{rule} → {path or '.'}"
-    return regex, folder, route.kind, rule if route.kind == "artifact" else f"{rule} as {route.kind}"
+    if route.kind == "artifact":
+        return regex, folder, route.kind, rule, ""
+    role = f"{route.kind}:{route.context}" if route.context else route.kind
+    return regex, folder, route.kind, f"{rule} as {route.kind}", role
 
 
 class _Exclude:

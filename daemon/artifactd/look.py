@@ -13,7 +13,7 @@ from artifactd.errors import Kind
 from artifactd.layout import Ignored, Layout
 from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
 from artifactd.ledger.looks import CLASH, destination
-from artifactd.pace import Past, pace
+from artifactd.pace import Past, news_due, pace
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.runs import Facts, Place, RunFolders
@@ -23,6 +23,8 @@ from artifactd.watching.signature import Signature
 
 _NO_SIGNATURE = Signature(0, 0, 0, 0)
 _NOBODY = FileId(0, b"")
+METRICS = "metrics"
+"""The role of a file whose lines count as they come."""
 LIVE_LOOK = 15.0
 """Most seconds between two looks at a growing file that waits for its next snapshot or its end."""
 
@@ -198,7 +200,8 @@ class Looker:
             if same and same_rules and old is not None and old.kind != CLASH and not (repace and old.growth):
                 continue
             row = self._row(at, name, signature, old)
-            unmoved = same and old is not None and old.dest == row.dest and row.state is State.DUE
+            unmoved = same and old is not None and (old.dest, old.role) == (row.dest, row.role)
+            unmoved = unmoved and row.state is State.DUE
             if unmoved and old is not None and old.state in (State.STORED, State.UPLOADING):
                 continue
             if unmoved and old is not None and old.state is State.DUE and not old.growth and (same_rules or old.kind):
@@ -227,15 +230,20 @@ class Looker:
             at.taken[dest] = join(join(self._path, rel), name)
         if error is not None:
             return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
-        live = self._layout.is_live(join(rel, name))
+        live = self._layout.is_live(join(rel, name)) or placed.role == METRICS  # a line counts as it comes
         past = old.past if old is not None and old.dest == dest else Past()
         since = self._since(FileId(at.folder, name), signature, now) if live else signature
         when = pace(since, past, live=live, ended=facts.ended, settle=self._settle, now=now)
         growth = Growth.SNAPSHOT if when.snapshot else Growth.QUIET if live else Growth.NONE
+        if placed.role == METRICS and not when.snapshot and not facts.ended:
+            news_at = news_due(signature, None if old is None or old.dest != dest else old.told_at, now)
+            if news_at is not None and news_at < when.due_at:
+                when, growth = replace(when, due_at=news_at), Growth.NEWS
         # A growing file is looked at now and then, since nothing says when it has grown enough for a snapshot.
         due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
         return Wanted(
-            name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth
+            name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth,
+            role=placed.role,
         )  # fmt: skip
 
     def _since(self, file: FileId, signature: Signature, now: float) -> Signature:

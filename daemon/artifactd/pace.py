@@ -51,6 +51,25 @@ class Pace:
     reason: str = ""
 
 
+NEWS_EVERY = 15.0
+"""Least seconds between two tellings of what a growing file says."""
+
+
+def news_due(sig: Signature, told_at: float | None, now: float) -> float | None:
+    """When to tell what a growing file says so far, though it is not to be sent; None while that is told.
+
+    Args:
+        sig: As seen now.
+        told_at: When it was told last, unix seconds; None if never.
+        now: Unix seconds.
+    """
+    if told_at is None:
+        return now
+    told_at = min(told_at, now)  # the clock may have been set back since
+    # Written in the very second of the telling, it may have been read before.
+    return told_at + NEWS_EVERY if sig.ctime_ns / 1e9 > told_at - 1 else None
+
+
 def spacing(sends: int, settle: float) -> float:
     """Least seconds between the last upload and the next of a file that was sent `sends` times in a row."""
     if sends < FREE_SENDS:

@@ -209,6 +209,7 @@ class RouteConfig(Table):
     match: Glob = Field(examples=["*.png"])
     artifact_path: Annotated[str, AfterValidator(_artifact_path)] | None = Field(default=None, examples=["plots"])
     kind: Literal["artifact", "model", "dataset", "params", "metrics", "tags"] = "artifact"
+    context: Name | None = Field(default=None, examples=["training"])
 
 
 class WatchConfig(Table):

@@ -15,7 +15,7 @@ _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda value: value == "fleet",
         "hosts find one another's run by its key, but two that begin at the same moment may make two",
     ),
-    ("watch.route.kind", lambda value: value != "artifact", "the file is delivered as a plain artifact"),
+    ("watch.route.kind", lambda value: value == "model", "the folder is delivered as plain artifacts"),
     ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),
     ("metrics.listen", bool, "no metrics are served"),
 )

@@ -19,5 +19,5 @@ def layout_of(config: WatchConfig) -> Layout:
         include=config.include,
         exclude=config.exclude,
         live=config.live,
-        routes=[Route(r.match, r.artifact_path, r.kind) for r in config.route],
+        routes=[Route(r.match, r.artifact_path, r.kind, r.context or "") for r in config.route],
     )

@@ -16,6 +16,7 @@ from artifactd.delivery.messages import (
     Deliver,
     EndRun,
     Finished,
+    Heard,
     Job,
     JobFailed,
     NotAtRest,
@@ -275,6 +276,8 @@ class Dispatcher:
                         self._receipts.not_at_rest(run, result, now)
                     case NotDelivered():
                         self._receipts.not_delivered(run, result, now)
+                    case Heard():
+                        self._receipts.heard(run, result, now)
             return
         left = self._open.pop(id(job))
         self._met = self._met or not isinstance(answer, JobFailed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from artifactd.errors import Failure
 from artifactd.ledger.rows import DueFile
 from artifactd.tracking.runs import RunSpec
+from artifactd.tracking.telling import Told
 from artifactd.watching.signature import Signature
 
 
@@ -103,6 +104,7 @@ class Stored:
         size: Its bytes: those of the file, or of a snapshot's part of it.
         sent: Bytes that went over the wire; None when the store had this content already.
         seconds: From opening the file to the store's word for it.
+        told: What came of telling the run what it says; None where nothing is told.
     """
 
     file: DueFile
@@ -110,6 +112,15 @@ class Stored:
     size: int
     sent: int | None
     seconds: float
+    told: Told | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The run was told what a growing file says so far; nothing was sent."""
+
+    file: DueFile
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,7 @@ class NotDelivered:
 class Outcomes:
     """Results of a part of a ``Deliver`` job."""
 
-    results: tuple[Stored | NotAtRest | NotDelivered, ...]
+    results: tuple[Stored | NotAtRest | NotDelivered | Heard, ...]
 
 
 @dataclass(frozen=True, slots=True)

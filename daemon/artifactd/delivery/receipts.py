@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from artifactd import log
 from artifactd.delivery.backoff import Backoff
-from artifactd.delivery.messages import Job, NotAtRest, NotDelivered, Stored
+from artifactd.delivery.messages import Heard, Job, NotAtRest, NotDelivered, Stored
 from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
@@ -15,6 +15,7 @@ from artifactd.ledger.looks import destination
 from artifactd.pace import sends_now
 from artifactd.paths import join
 from artifactd.text import printable
+from artifactd.tracking.telling import Told
 from artifactd.watching.signature import rest_at
 
 
@@ -52,6 +53,9 @@ class Delivered:
     path: bytes
     size: int
     sent: bool
+
+
+_CHANGED = Failure(Kind.TRANSIENT, Scope.FILE, "it changed before its run was told what it says")
 
 
 class Receipts:
@@ -99,6 +103,8 @@ class Receipts:
         self._news(Delivered(path, result.size, sent is not None))
         if run.root in self._sources:
             self._sources[run.root].delivered(file.rel)
+        if result.told is not None:
+            self._told(run, file, result.told, now)
         if sent is None:
             self._log.debug("unchanged", path=printable(path))
             return
@@ -111,6 +117,34 @@ class Receipts:
             bytes=result.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
             **({"snapshot": True} if file.growth is Growth.SNAPSHOT else {}),
         )  # fmt: skip
+
+    def heard(self, run: Run, result: Heard, now: float) -> None:
+        """A growing file's news were told: it is due again for more of them, and for its next upload."""
+        self._ledger.put_back(result.file.id)
+        self._told(run, result.file, result.told, now)
+
+    def _told(self, run: Run, file: DueFile, told: Told, now: float) -> None:
+        if told.mark is not None and told.mark != file.told:
+            self._ledger.told(file, told.mark, now)
+            self._log.debug("told", path=printable(join(run.root_path, file.rel)), kind=file.role)
+        if told.failure is None and told.mark is not None:
+            return
+        if told.failure is None:  # it holds something else by now, of which a look knows, or soon will
+            self._ledger.not_told(file.id, _CHANGED, now + self._settle(run))
+            return
+        failure = told.failure
+        if failure.scope is Scope.FILE:
+            next_try = now + self._backoff.delay(file.attempts + 1)
+        else:
+            self.hold(run, failure, now)
+            next_try = now
+        self._ledger.not_told(file.id, failure, next_try)
+        if failure.scope is Scope.FILE:
+            speak = self._log.error if failure.kind is Kind.PERMANENT else self._log.warning
+            speak(
+                "not told", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
+                tries=file.attempts + 1, next_step=failure.cure,
+            )  # fmt: skip
 
     def _settle(self, run: Run) -> float:
         return self._sources[run.root].settle if run.root in self._sources else 0.0

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from artifactd import failpoint
@@ -23,6 +23,7 @@ from artifactd.delivery.messages import (
     Deliver,
     EndRun,
     Finished,
+    Heard,
     Job,
     JobFailed,
     NotAtRest,
@@ -35,6 +36,7 @@ from artifactd.delivery.messages import (
     Stored,
     Target,
 )
+from artifactd.delivery.telling import tell_growing, tell_stored
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth
 from artifactd.names import versioned
@@ -53,7 +55,7 @@ _BLOCK = 2**20
 _BESIDE = 2**20
 """Bytes from which on a file that is new is hashed while it is sent, and not before."""
 
-_Result = Stored | NotAtRest | NotDelivered
+_Result = Stored | NotAtRest | NotDelivered | Heard
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -101,7 +103,8 @@ class Worker:
                     yield RunEnded(job.status)
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
-                    yield from self._deliver(job, self._artifacts(job.target, info), line)
+                    run = _Run(client, info, self._artifacts(job.target, info), job.target.uri)
+                    yield from self._deliver(job, run, line)
         except DeliveryError as exc:
             # A connection that failed once may be poisoned by what was left unread: make first contact again.
             self._clients.clear()
@@ -119,7 +122,8 @@ class Worker:
             self._repos[key] = RunArtifacts(info.artifact_uri, target.uri)
         return self._repos[key]
 
-    def _deliver(self, job: Deliver, store: RunArtifacts, line: Connection | None) -> Iterator[Answer]:
+    def _deliver(self, job: Deliver, run: _Run, line: Connection | None) -> Iterator[Answer]:
+        store = run.store
         root = _open(job.root)
         if root is None:
             yield Finished()  # nothing was tried, everything stays due
@@ -138,8 +142,8 @@ class Worker:
                 while waiting and stop is None and time.monotonic() - begun < span:
                     for result in self._abreast.each(
                         take(waiting, abreast),
-                        lambda file: _try(root, file, store, held, leases=job.root.leases),
-                        enough=_concerns_all,
+                        lambda file: _try(root, file, run, held, leases=job.root.leases),
+                        enough=lambda result: _end_of_all([result]) is not None,
                     ):
                         if isinstance(result, Stored) and result.sent is not None:
                             sent.append(result)
@@ -150,16 +154,27 @@ class Worker:
                         break
                 listing = time.monotonic()
                 verified = _verify(sent, store)
-                stop = stop or _end_of_all(verified)
                 listing = time.monotonic() - listing
+                results = [_told(root, result, run) for result in (*others, *verified)]
+                stop = stop or _end_of_all(results)
                 listings += listing
                 span = self._spans[job.run_id] = max(SPAN, 4 * listing)
-                yield Outcomes((*others, *verified))
+                yield Outcomes(tuple(results))
                 if stop is not None:
                     raise stop
             yield Finished(listings / max(1e-3, time.monotonic() - started))
         finally:
             os.close(root)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run that is delivered to."""
+
+    client: server.Client
+    info: runs.RunInfo
+    store: RunArtifacts
+    target: str
 
 
 def _open(root: Root) -> int | None:
@@ -212,9 +227,20 @@ class _Held:
         return file
 
 
-def _try(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool) -> _Result:
+def _told(root: int, result: _Result, run: _Run) -> _Result:
+    """The result with what came of telling the run what a stored file says, where something is to be told."""
+    if not isinstance(result, Stored) or not result.file.role:
+        return result
+    file = result.file
+    told = tell_stored(run.client, run.info, run.target, root, file, result.digest, result.size)
+    return replace(result, told=told)
+
+
+def _try(root: int, file: DueFile, run: _Run, held: _Held, *, leases: bool) -> _Result:
     try:
-        return _send(root, file, store, held, leases=leases)
+        if file.growth is Growth.NEWS:
+            return Heard(file, tell_growing(run.client, run.info, run.target, root, file))
+        return _send(root, file, run.store, held, leases=leases)
     except DeliveryError as exc:
         return NotDelivered(file, exc.failure, 0, touched=True)
 
@@ -332,12 +358,16 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
 
 def _end_of_all(results: Sequence[_Result]) -> DeliveryError | None:
     """A failure that the files still waiting would meet as well."""
-    failures = (r.failure for r in results if isinstance(r, NotDelivered) and _concerns_all(r))
-    return next((DeliveryError(f) for f in failures), None)
+    return next((DeliveryError(f) for f in map(_failure, results) if f is not None and f.scope is not Scope.FILE), None)
 
 
-def _concerns_all(result: _Result) -> bool:
-    return isinstance(result, NotDelivered) and result.failure.scope is not Scope.FILE
+def _failure(result: _Result) -> Failure | None:
+    match result:
+        case NotDelivered():
+            return result.failure
+        case Stored() | Heard():
+            return result.told.failure if result.told is not None else None
+    return None
 
 
 def _not_held(sent: Stored, size: int | None, store: RunArtifacts) -> Failure | None:

@@ -73,7 +73,7 @@ class Deliveries(Looks):
         rows = self._con.execute(
             "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
             " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
-            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL)"
+            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told"
             " FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
             " JOIN runs r ON r.id = f.run"
             " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
@@ -94,6 +94,8 @@ class Deliveries(Looks):
                 row[12],
                 Growth(row[13]),
                 ask=bool(row[14]),
+                role=row[15],
+                told=row[16],
             )
             # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
             alone = batch and (file.attempts or batch[0].attempts)
@@ -143,7 +145,7 @@ class Deliveries(Looks):
             Whether this content is new there: False for a repeat.
         """
         row = self._con.execute(
-            "SELECT size, mtime_ns, ctime_ns, inode, dest, due_at, digest FROM files"
+            "SELECT size, mtime_ns, ctime_ns, inode, dest, due_at, digest, role FROM files"
             " WHERE folder = ? AND name = ? AND state = ?",
             (file.id.folder, file.id.name, State.UPLOADING),
         ).fetchone()
@@ -157,7 +159,7 @@ class Deliveries(Looks):
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (file.id.folder, file.id.name, row[4], file.version, file.leaf, dest or row[4], digest, size, now),
             )
-        done = here and whole and Signature(*row[:4]) == file.signature
+        done = here and whole and Signature(*row[:4]) == file.signature and row[7] == file.role
         again = (row[5] if whole else None) or due_again
         self._con.execute(
             "UPDATE files SET state = ?, due_at = ?, attempts = ?, kind = NULL, error = NULL, cure = NULL"
@@ -171,6 +173,25 @@ class Deliveries(Looks):
                 (digest, size, now, file.id.folder, file.id.name),
             )
         return sent and row[6] != digest
+
+    def told(self, file: DueFile, mark: bytes, now: float) -> None:
+        """The run was told what this content says, at `now` (unix seconds); `mark` is for the next time."""
+        self._con.execute(
+            "UPDATE files SET told = ?, told_at = ? WHERE folder = ? AND name = ? AND dest = ? AND role = ?",
+            (mark, now, file.id.folder, file.id.name, file.dest, file.role),
+        )
+
+    def not_told(self, file: FileId, failure: Failure, next_try: float) -> None:
+        """The content is stored, and the run could not be told what it says: again at `next_try`, or failed for good.
+
+        What is due again anyway is told with it.
+        """
+        state = State.FAILED if failure.kind is Kind.PERMANENT else State.DUE
+        self._con.execute(
+            "UPDATE files SET state = ?, due_at = ?, attempts = attempts + 1, kind = ?, error = ?, cure = ?"
+            " WHERE folder = ? AND name = ? AND state = ?",
+            (state, next_try, failure.kind, failure.error, failure.cure, file.folder, file.name, State.STORED),
+        )
 
     def as_next_version(self, file: DueFile) -> DueFile:
         """The file under the name that its content gets if it is new: the first has its own, then ``_v2`` and on.

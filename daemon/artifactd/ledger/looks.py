@@ -76,7 +76,8 @@ class Looks(Base):
     def known_files(self, folder: int, names: Iterable[bytes] | None = None) -> dict[bytes, KnownFile]:
         """What the ledger knows of a folder's files, all or the named ones."""
         query = (
-            "SELECT name, state, size, mtime_ns, ctime_ns, inode, kind, dest, growth, sends, sent_bytes, sent_at"
+            "SELECT name, state, size, mtime_ns, ctime_ns, inode, kind, dest, growth, sends, sent_bytes, sent_at,"
+            " role, told_at"
             " FROM files WHERE folder = ?"
         )
         rows: Iterable[tuple[Any, ...]]
@@ -88,7 +89,7 @@ class Looks(Base):
             )
         return {
             bytes(r[0]): KnownFile(
-                State(r[1]), Signature(r[2], r[3], r[4], r[5]), r[6], r[7], Growth(r[8]), Past(r[9], r[10], r[11])
+                State(r[1]), Signature(*r[2:6]), r[6], r[7], Growth(r[8]), Past(*r[9:12]), r[12], r[13]
             )
             for r in rows
         }
@@ -105,7 +106,7 @@ class Looks(Base):
             sig = w.signature
             self._con.execute(
                 "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
-                " due_at, kind, error, cure, growth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " due_at, kind, error, cure, growth, role) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (folder, name) DO UPDATE SET"
                 f" state = CASE WHEN state = {State.UPLOADING:d} AND excluded.state = {State.DUE:d}"
                 "   THEN state ELSE excluded.state END,"
@@ -118,10 +119,11 @@ class Looks(Base):
                 " sent_at = min(sent_at, ?),"
                 " sends = CASE WHEN dest IS excluded.dest THEN sends ELSE 0 END,"
                 " sent_bytes = CASE WHEN dest IS excluded.dest THEN sent_bytes ELSE 0 END,"
+                " told = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told END, role = excluded.role,"
                 " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
                 " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
                 (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)
-                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth, now),
+                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth, w.role, now),
             )
 
     def forget(self, folder: int, names: Iterable[bytes]) -> None:

@@ -29,6 +29,8 @@ class Growth(enum.IntEnum):
     """A live file, whole and unchanged, though somebody may keep it open."""
     SNAPSHOT = 2
     """A live file's first bytes, as many as it has now."""
+    NEWS = 3
+    """Nothing: what it says so far is told to its run, and it is not sent now."""
 
 
 class Doubt(enum.IntEnum):
@@ -59,6 +61,8 @@ class KnownFile:
     dest: int | None
     growth: Growth
     past: Past
+    role: str = ""
+    told_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Wanted:
         error: Failure text, for FAILED.
         cure: What the user can do, for FAILED.
         growth: What may be taken for its content.
+        role: What the run is told of its content, besides that it is an artifact; "" for nothing.
     """
 
     name: bytes
@@ -92,6 +97,7 @@ class Wanted:
     error: str | None = None
     cure: str | None = None
     growth: Growth = Growth.NONE
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ class DueFile:
         growth: What may be taken for its content.
         version: The number that this content would have where versions are kept, 0 elsewhere.
         ask: The store may hold this content without our knowing: it is asked before anything is sent.
+        role: As in ``Wanted``.
+        told: The mark of what the run was told of it; None for nothing.
     """
 
     id: FileId
@@ -125,6 +133,8 @@ class DueFile:
     growth: Growth = Growth.NONE
     version: int = 0
     ask: bool = False
+    role: str = ""
+    told: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,11 @@ _MIGRATIONS: tuple[str, ...] = (
     _TABLES,
     "ALTER TABLE runs ADD COLUMN found INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX untold ON runs (target) WHERE run_id IS NOT NULL AND applied != tags || settings",
+    """
+ALTER TABLE files ADD COLUMN role TEXT NOT NULL DEFAULT '';
+ALTER TABLE files ADD COLUMN told BLOB;
+ALTER TABLE files ADD COLUMN told_at REAL;
+""",
 )
 VERSION = len(_MIGRATIONS)
 
