@@ -97,6 +97,12 @@ def test_the_server_lacks_what_it_does_not_hold_as_often(other: list[Point], fil
     assert tell(file, found.bookmark) == ([], found.bookmark)
 
 
+def test_zeros_and_nans_of_either_sign_are_one() -> None:
+    file = [Point("a", -0.0, 0), Point("a", math.copysign(math.nan, -1), 1)]
+    at_server = [("a", 0, 0.0), ("a", 1, math.nan)]
+    assert list(missing(file, Held(at_server))) == []
+
+
 def test_lightning_writes_its_file_anew_when_a_column_appears() -> None:
     before = b"epoch,step,train_loss\n0,9,0.5\n0,19,0.4\n"
     after = b"epoch,step,train_loss,val_loss\n0,9,0.5,\n0,19,0.4,\n0,19,,0.6\n"
