@@ -70,6 +70,8 @@ def test_an_empty_file_has_no_shape(text: bytes) -> None:
 
 def test_json_lines_are_counted() -> None:
     assert shape(b'{"a": 1}\n\n {"a": 2}\n{"a": 3}', b"d.jsonl") == Shape(profile='{"num_rows": 3}', rows=3)
+    # A line that ends where a piece of the reading does.
+    assert shape(b"x" * 1024 * 1024 + b"\ny\n", b"d.jsonl").rows == 2
     long = b'{"a": "' + b"x" * 3_000_000 + b'"}\n'
     assert shape(long * 3, b"d.ndjson").rows == 3
     assert shape(b"", b"d.jsonl").rows == 0

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import string
+import time
 import tracemalloc
 from collections.abc import Iterator
 
@@ -150,7 +151,7 @@ def test_the_step_is_the_most_specific_one_and_a_broken_one_counts_whole() -> No
         ("a", 4.0, 4),
     ]
     assert points(b"iter,epoch,a\n5,0.5,1\n", b"m.csv") == [("a", 1.0, 5), ("epoch", 0.5, 5)]
-    assert points(b"epoch,a\n1.5,1\n", b"m.csv") == [("a", 1.0, 1), ("epoch", 1.5, 1)]
+    assert points(b"epoch,a,z\n1.5,1,2\n", b"m.csv") == [("a", 1.0, 1), ("epoch", 1.5, 1), ("z", 2.0, 1)]
     assert points(b"step,a\n9007199254740993,1\n", b"m.csv") == [("a", 1.0, 9007199254740993)]
 
 
@@ -173,6 +174,8 @@ def test_without_a_step_the_rows_are_counted() -> None:
         ("2023-11-14 22:13:20.5", 1_700_000_000_500),
         ("2023-11-14T23:13:20+01:00", 1_700_000_000_000),
         (12.5, None),
+        (99_999_999, None),
+        (100_000_000, 100_000_000_000),
         (-5, None),
         (True, None),
         (math.nan, None),
@@ -242,6 +245,27 @@ def test_a_broken_line_is_named_and_the_rest_goes_on() -> None:
     ]
     assert rows(text, b"m.jsonl")[-1] == Row(5, (Point("a", 5.0, 4),))
     assert problems(b"step,a\n1,2\n,3\n", b"m.csv") == ["line 3: its 'step' is no number"]
+
+
+def test_a_broken_byte_counts_for_all_lines_of_its_row() -> None:
+    assert problems(b'a,t\n1,"x\xff\ny"\n2,3\n', b"m.csv") == ["line 2: byte 5 of it is not UTF-8"]
+
+
+def test_what_only_python_takes_for_a_number_is_text() -> None:
+    assert points(b"a,b\n1_000,2\n", b"m.csv") == [("b", 2.0, 0)]
+
+
+def test_of_two_names_of_a_step_that_differ_in_case_the_first_counts() -> None:
+    assert points(b'{"Step": 1, "step": 2, "a": 3}\n', b"m.jsonl") == [("a", 3.0, 1), ("step", 2.0, 1)]
+    assert points(b"Step,step,a\n1,2,3\n", b"m.csv") == [("a", 3.0, 1), ("step", 2.0, 1)]
+
+
+def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert moment_of("2023-11-14 22:13:20") == 1_700_000_000_000
+    time.tzset()
 
 
 def test_rows_of_several_lines_are_named_by_their_first() -> None:

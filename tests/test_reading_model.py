@@ -141,6 +141,7 @@ def test_paths_that_lead_out_are_never_there() -> None:
         (b"flavors: [a]", "names no flavour"),
         (b"flavors: {a: {", "not YAML"),
         (b"a: &a [*a]", "an alias stands inside"),
+        (b"a: &a " + b"[" * 60 + b"]" * 60 + b"\nb: " + b"[" * 60 + b"*a" + b"]" * 60, "aliases nest more than 100"),
         (b"x" * (1024 * 1024 + 1), "longer than 1024 KiB"),
     ],
 )

@@ -122,6 +122,10 @@ def test_lists_of_tables_are_told_one_by_one_and_the_empty_ones_as_they_are() ->
     }
 
 
+def test_a_table_without_a_name_is_a_level_all_the_same() -> None:
+    assert told(b'{"": {"a": 1}, "a": 2}', b"a.json") == {".a": "1", "a": "2"}
+
+
 def test_the_good_ones_go_and_the_bad_ones_are_named() -> None:
     long = "k" * 251
     data = {"ok": 1, "big": "v" * 6001, long: 1, "": 2, "nul": "a\0b", "top@5": 3, "half": "\ud800"}

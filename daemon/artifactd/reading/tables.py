@@ -104,7 +104,7 @@ def _from_toml(text: str) -> Table:
     except ValueError as error:
         line = re.search(r"at line (\d+)", str(error))
         # The reason alone: what follows it may be a piece of a value.
-        reason = str(error).partition(" (at ")[0].partition(":")[0]
+        reason = str(error).partition(" (at ")[0]
         raise Unreadable(f"line {line[1]}" if line else WHOLE, f"not TOML: {reason}") from None
 
 
