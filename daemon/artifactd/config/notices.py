@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from artifactd.config.presets import special_kinds
 from artifactd.config.problems import Loc, dotted, shown
 
+_OF_PRESETS = "what it takes for params, metrics or models is delivered as plain artifacts"
 _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "watch.run_scope",
@@ -16,6 +18,7 @@ _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "hosts find one another's run by its key, but two that begin at the same moment may make two",
     ),
     ("watch.route.kind", lambda value: value != "artifact", "the file is delivered as a plain artifact"),
+    ("watch.preset", lambda value: bool(special_kinds(value)), _OF_PRESETS),
     ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),
     ("metrics.listen", bool, "no metrics are served"),
 )
