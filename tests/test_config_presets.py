@@ -125,7 +125,7 @@ def test_what_is_live_is_added_too() -> None:
     own = layout("keras", live=())
     assert own.is_live(b"e/r/training.csv")
     assert not own.is_live(b"e/r/train.log")
-    assert not own.is_live(b"logs/logs/model.keras"), "an experiment of that name is no folder of Keras"
+    assert not own.is_live(b"training.csv/training.csv/best.keras"), "names above the run are nothing to it"
 
 
 def test_several_presets_add_up() -> None:

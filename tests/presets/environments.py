@@ -1,4 +1,4 @@
-"""Virtual environments for frameworks that are not needed otherwise: made once, in the user's cache, to be thrown away."""
+"""Virtual environments for frameworks not needed otherwise: made once, in the user's cache, to be thrown away."""
 
 from __future__ import annotations
 

@@ -86,7 +86,8 @@ TREES: dict[str, tuple[File, ...]] = {
             "saved/variables/variables.index", "saved/variables/variables.data-00000-of-00001",
         ),
         *kept("training.csv", kind="metrics", live=True),
-        *kept("logs/train/events.out.tfevents.1795676028.host.1.0.v2", "logs/validation/graph.pbtxt", live=True),
+        *kept("logs/train/events.out.tfevents.1795676028.host.1.0.v2", live=True),
+        *kept("logs/best.keras"),
         *left_out(
             "backup/latest.weights.h5", "backup/training_metadata.json", "deep/backup/latest.weights.h5",
             "saved/variables/variables_temp/part-00000-of-00001.index",

@@ -107,13 +107,9 @@ _YOLO = Preset(
 _KERAS = Preset(
     # CSVLogger's usual name.
     routes=(_own_folder("**/training.csv", "metrics"),),
-    live=(
-        _EVENTS,
-        # Held open for the whole training, and 0 bytes long until its first epoch ends.
-        "**/training.csv",
-        # What the TensorBoard callback writes besides event files grows, too.
-        "**/logs/**",
-    ),
+    # training.csv: held open for the whole training, and 0 bytes long until its first epoch ends. Not all of logs/: of
+    # what is there only event files grow, and of a live model a half-written state would be sent.
+    live=(_EVENTS, "**/training.csv"),
     exclude=(
         # BackupAndRestore: rewritten each epoch, deleted when the training succeeds.
         "**/backup/**",
