@@ -12,6 +12,8 @@ from presets.replay import MARKER, REPLAYS, SET
 from presets.writer import Writer
 from support import tree, wait_for
 
+pytestmark = pytest.mark.timeout(240)
+
 LIVE = {
     "huggingface": {"runs/Nov26_host/events.out.tfevents.1.host"},
     "lightning": {"lightning_logs/version_0/events.out.tfevents.1.host.1.0", "lightning_logs/version_1/metrics.csv"},
