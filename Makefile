@@ -23,15 +23,17 @@ run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's 
 
 .PHONY: test
 test: $(INSTALLED) ## Every test that needs no root and no extra server
-	$(PYTEST) -m "not root and not faults and not stores and not big"
+	$(PYTEST) -m "not root and not faults and not stores and not presets and not big"
 
 .PHONY: test-all
 test-all: lint ## Lint and every test there is
-	$(PYTEST) -m "not faults and not stores and not big"
+	$(PYTEST) -m "not faults and not stores and not presets and not big"
+	$(PYTEST) -n 0 -m "presets and not big" tests/presets
 	$(MAKE) test-faults
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 minutes each), those marked"
-	@echo "wide (heavy cases of stores whose files go the way of another one: make conformance) and the long storm (make soak)"
+	@echo "wide (heavy cases of stores whose files go the way of another one: make conformance), the long storm (make soak) and"
+	@echo "trainings that need torch (make test-presets)"
 
 # The folder is named so that the table at the end is made.
 .PHONY: test-faults
@@ -49,6 +51,10 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here: 30 GB of disk, 30 minutes
 	tests/stores/tools.sh
 	$(BIN)/python -m pytest -n 0 -m "stores and big" tests/stores
+
+.PHONY: test-presets
+test-presets: $(INSTALLED) ## Each preset while its real framework trains; makes an environment with torch: 1 to 5 GB
+	$(BIN)/python -m pytest -n 0 -m presets tests/presets
 
 # make conformance BIG=1
 .PHONY: conformance

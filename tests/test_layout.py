@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from artifactd.globs import check_glob
 from artifactd.layout import (
     Destination,
+    Exclude,
     Ignored,
     Layout,
     LayoutError,
@@ -31,7 +32,7 @@ def make(
     template: str = DEFAULT,
     *,
     include: Sequence[str] = ("**",),
-    exclude: Sequence[str] = (),
+    exclude: Sequence[str | Exclude] = (),
     live: Sequence[str] = (),
     routes: Sequence[Route] = (),
     **constants: str,
@@ -127,6 +128,19 @@ def test_where_a_file_goes(
 ) -> None:
     experiment, run, folder, names, path, rule = expected
     assert layout.place(rel) == Destination(experiment, run, folder, names, path, "artifact", rule)
+
+
+def test_a_rule_that_the_user_did_not_write_says_so() -> None:
+    layout = make(
+        exclude=[Exclude("/*/*/**/backup/**", "exclude **/backup/** (preset x)"), "!kept"],
+        routes=[Route("*.png", "plots", "artifact", "preset x"), Route("a.csv", None, "metrics", "preset x")],
+    )
+    assert layout.place(b"e/r/backup/a").rule == "exclude **/backup/** (preset x)"
+    assert layout.place(b"e/r/backup/kept").rule == f"layout {DEFAULT}"
+    assert layout.place(b"e/r/a.png").rule == "preset x: route *.png → plots"
+    assert layout.place(b"e/r/a.csv").rule == "preset x: route a.csv as metrics"
+    with pytest.raises(LayoutError, match=r"exclude '\[a'"):
+        make(exclude=[Exclude("[a", "exclude [a (preset x)")])
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,27 @@ class Route:
         artifact_path: Artifact folder; ``.`` or empty for the run's root, None for the file's own folder.
         kind: What MLflow is to make of the file: ``artifact``, ``model``, ``dataset``, ``params``, …
         context: Of a dataset: what the run used it for; empty for nothing said.
+        origin: Where it comes from, for people, as ``preset keras``; "" when the user wrote it.
     """
 
     match: str
     artifact_path: str | None
     kind: str
     context: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """An exclude pattern that the user did not write.
+
+    Attributes:
+        glob: Gitignore-style, on the path below the watched folder.
+        rule: The rule for people.
+    """
+
+    glob: str
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +165,7 @@ class Layout:
         *,
         constants: Mapping[str, str],
         include: Sequence[str],
-        exclude: Sequence[str],
+        exclude: Sequence[str | Exclude],
         live: Sequence[str],
         routes: Sequence[Route],
     ) -> None:
@@ -175,13 +190,14 @@ class Layout:
         if not include:
             raise LayoutError("include is empty, so nothing would be delivered: write '**' for everything")
         self._template = template
-        self._exclude = _Exclude(exclude)
+        excludes = [e if isinstance(e, Exclude) else Exclude(e, f"exclude {e}") for e in exclude]
+        self._exclude = _Excludes(excludes)
         self._include = union(_glob("include", pattern) for pattern in include)
         self._live = union(_glob("live", pattern) for pattern in live)
         self._routes = tuple(_routing(route) for route in routes)
         self._run = lru_cache(maxsize=4096)(partial(self._find_run, fixed))
-        rules = [_ENCODING_VERSION, template, fixed, [*include], [*exclude], [*live]]
-        rules += [[route.match, route.artifact_path, route.kind, route.context] for route in routes]
+        rules = [_ENCODING_VERSION, template, fixed, [*include], [e.glob for e in excludes], [*live]]
+        rules += [[r.match, r.artifact_path, r.kind, *([role] if (role := _role(r)) else [])] for r in routes]
         self.fingerprint = hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
     def place(self, rel: bytes) -> Destination | Ignored:
@@ -276,27 +292,32 @@ class Layout:
 def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str, str]:
     """Give the route's regex, its artifact folder encoded, its kind, the rule for people, and the file's role."""
     regex = union([_glob("route", route.match)])
-    folder, rule = None, f"route {route.match}"
+    folder, rule = None, f"{route.origin}: route {route.match}" if route.origin else f"route {route.match}"
     if (path := route.artifact_path) is not None:
         raw = b"" if path == "." else path.encode("utf-8", "surrogateescape")
         if raw and _NO_FILE_PATH.search(raw):
             raise LayoutError(f"{rule}: artifact_path '{path}' is no folder of a run; write 'plots', 'a/b' or '.'")
         folder, rule = encode_folder(raw), f"{rule} → {path or '.'}"
-    if route.kind == "artifact":
-        return regex, folder, route.kind, rule, ""
-    role = f"{route.kind}:{route.context}" if route.context else route.kind
-    return regex, folder, route.kind, f"{rule} as {route.kind}", role
+    return regex, folder, route.kind, rule if route.kind == "artifact" else f"{rule} as {route.kind}", _role(route)
 
 
-class _Exclude:
+def _role(route: Route) -> str:
+    """What the run is told of a file's content by its route; "" for nothing."""
+    if route.kind in ("artifact", "model"):
+        return ""
+    return f"{route.kind}:{route.context}" if route.context else route.kind
+
+
+class _Excludes:
     """Gitignore's way: the last pattern that matches decides, and an excluded folder is so with all in it."""
 
     __slots__ = ("_has_exceptions", "_names", "_paths", "_rules", "folder")
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        globs = [_glob("exclude", pattern) for pattern in patterns]
+    def __init__(self, excludes: Sequence[Exclude]) -> None:
+        globs = [_glob("exclude", exclude.glob) for exclude in excludes]
+        rules = [Ignored(exclude.rule) for exclude in excludes]
         # Last first: that is the order in which they decide.
-        self._rules = [(glob, glob.is_name, Ignored(f"exclude {glob.pattern}")) for glob in reversed(globs)]
+        self._rules = [(g, g.is_name, rule) for g, rule in reversed(list(zip(globs, rules, strict=True)))]
         self._has_exceptions = any(glob.is_exception for glob in globs)
         # One look with all patterns at once; by far most names match none.
         self._names = union(glob for glob in globs if glob.is_name)

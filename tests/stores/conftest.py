@@ -15,7 +15,7 @@ from stores.form import Form
 from stores.forms import FORMS, SAME_WAY
 from stores.gcloud import google
 from stores.objects import ObjectStore
-from stores.running import NotThereError
+from stores.running import or_skipped
 from stores.seaweed import seaweed as run_seaweed
 from stores.servers import auth_server, direct_server, postgres_server
 from stores.serving import certificate
@@ -43,23 +43,16 @@ def _form_of(item: pytest.Function) -> str:
     return str(item.callspec.params["form"])
 
 
-def _or_skipped() -> Generator[None, None, None]:
-    try:
-        return (yield)
-    except NotThereError as exc:
-        pytest.skip(str(exc))  # which the run's last lines tell
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None, None, None]:
     """A server that cannot be had fails no test."""
-    return (yield from _or_skipped())
+    return (yield from or_skipped())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
     """Nor one that a test starts by itself."""
-    return (yield from _or_skipped())
+    return (yield from or_skipped())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,14 +8,24 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import pytest
 
 START_SECONDS = 90.0
 
 
 class NotThereError(Exception):
     """A server cannot be started here; the text, which the run's last lines show, says what is missing and the cure."""
+
+
+def or_skipped() -> Generator[None, None, None]:
+    """For a hook around a test or its set-up: what cannot be had fails no test."""
+    try:
+        return (yield)
+    except NotThereError as exc:
+        pytest.skip(str(exc))  # which the run's last lines tell
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from artifactd.config.notices import notices
+from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
 from artifactd.config.units import format_duration, format_size, is_number, parse_duration, parse_size
 from artifactd.config.uris import check_artifact_location, check_tracking_uri
@@ -148,6 +149,10 @@ def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 def _constant(value: str) -> str:
     if not value.strip():
         raise Mistake("the name is empty", 'write a name, as "vision"')
@@ -211,6 +216,13 @@ class RouteConfig(Table):
     kind: Literal["artifact", "model", "dataset", "params", "metrics", "tags"] = "artifact"
     context: Name | None = Field(default=None, examples=["training"])
 
+    @field_validator("context")
+    @classmethod
+    def _is_of_a_dataset(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("kind", "dataset") != "dataset":
+            raise Mistake("it says what a dataset is used for, and this route makes none", 'write kind = "dataset" too')
+        return value
+
 
 class WatchConfig(Table):
     """``[[watch]]``: one watched folder and its rules. Durations are seconds."""
@@ -219,6 +231,9 @@ class WatchConfig(Table):
     layout: Annotated[str, AfterValidator(_layout)] = "{experiment}/{run}"
     experiment: Name | None = Field(default=None, validate_default=True, examples=["vision"])
     run: Name | None = Field(default=None, validate_default=True, examples=["nightly"])
+    preset: Annotated[tuple[str, ...], AfterValidator(check_names), BeforeValidator(_one_or_more)] = Field(
+        default=(), examples=["huggingface"]
+    )
     settle: Duration = 5.0
     mode: Literal["auto", "events", "scan"] = "auto"
     scan_interval: Period = 300.0

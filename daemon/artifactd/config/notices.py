@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from artifactd.config.presets import special_kinds
 from artifactd.config.problems import Loc, dotted, shown
 
 _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -16,6 +17,7 @@ _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "hosts find one another's run by its key, but two that begin at the same moment may make two",
     ),
     ("watch.route.kind", lambda value: value == "model", "the folder is delivered as plain artifacts"),
+    ("watch.preset", lambda value: "model" in special_kinds(value), "a model's folder is delivered as plain artifacts"),
     ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),
     ("metrics.listen", bool, "no metrics are served"),
 )

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from artifactd.config.model import WatchConfig
-from artifactd.layout import Layout, Route
+from artifactd.config.presets import merge
+from artifactd.layout import Layout, Route, parse_template
 
 
 def layout_of(config: WatchConfig) -> Layout:
-    """The layout that a watch's settings describe."""
+    """The layout that a watch's settings describe, its presets' rules among them."""
     constants: Mapping[str, str] = {
         k: v for k, v in (("experiment", config.experiment), ("run", config.run)) if v is not None
     }
+    rules = merge(
+        config.preset,
+        depth=len(parse_template(config.layout)),
+        routes=[Route(r.match, r.artifact_path, r.kind, r.context or "") for r in config.route],
+        live=config.live,
+        exclude=config.exclude,
+    )
     return Layout(
         config.layout,
         constants=constants,
         include=config.include,
-        exclude=config.exclude,
-        live=config.live,
-        routes=[Route(r.match, r.artifact_path, r.kind, r.context or "") for r in config.route],
+        exclude=rules.exclude,
+        live=rules.live,
+        routes=rules.routes,
     )
