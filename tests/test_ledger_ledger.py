@@ -315,3 +315,30 @@ def test_a_disk_that_fails_is_told_and_nothing_is_half_written(drop: Tree) -> No
         fill()
     drop.ledger._con.execute("PRAGMA max_page_count = 1000000")
     assert drop.ledger.known_files(drop.folder) == {}
+
+
+def test_nothing_that_a_purged_run_held_is_a_receipt_whatever_state_its_file_is_in(drop: Tree) -> None:
+    """A touched file waits, or has failed, as the run's end is found out: its content is as good as at rest."""
+    for name, dest in ((b"due", 1), (b"failed", 2)):
+        drop.want(name, dest=dest)
+        drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+        (file,) = drop.claim()
+        drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.want(b"failed", B, dest=2)
+    drop.ledger.fail_run_files(drop.run, GONE_RUN)
+    drop.want(b"due", B, dest=1)
+    drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "")
+    assert drop.state(b"failed") is State.FAILED
+    drop.want(b"failed", A, dest=2)
+    assert {f.leaf: f.digest for f in drop.claim()} == {"due": None, "failed": None}
+
+
+def test_versions_that_a_purged_run_held_are_no_receipts_either(drop: Tree) -> None:
+    drop.want(b"m")
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    (file,) = drop.claim()
+    drop.ledger.delivered(drop.ledger.as_next_version(file), DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "")
+    (again,) = drop.claim()
+    first = drop.ledger.as_next_version(again)
+    assert (first.leaf, first.version, first.digest) == ("m", 1, None)

@@ -56,10 +56,18 @@ class Runs(Base):
         that was `found` and not made may hold files that the ledger knows nothing of, as when the ledger was lost.
         """
         self._con.execute("UPDATE runs SET found = ? WHERE id = ? AND run_id IS NULL", (found, run))
+        # What is due or failed may have been stored as well, with this content or an older one.
         self._con.execute(
-            f"UPDATE files SET state = 0, due_at = 0, doubt = {Doubt.CHANGED:d} WHERE run = ? AND state = 2"
+            "DELETE FROM versions WHERE EXISTS (SELECT 1 FROM files f WHERE f.run = ? AND f.folder = versions.folder"
+            " AND f.name = versions.name AND f.dest = versions.base)"
             " AND EXISTS (SELECT 1 FROM runs WHERE id = ? AND run_id != ?)",
             (run, run, run_id),
+        )
+        self._con.execute(
+            "UPDATE files SET due_at = CASE state WHEN 2 THEN 0 ELSE due_at END,"
+            " state = CASE state WHEN 2 THEN 0 ELSE state END, doubt = ? WHERE run = ? AND state IN (0, 2, 3)"
+            " AND EXISTS (SELECT 1 FROM runs WHERE id = ? AND run_id != ?)",
+            (Doubt.CHANGED, run, run, run_id),
         )
         self._con.execute(
             "UPDATE runs SET run_id = ?, status = ?, applied = ?, kind = NULL, error = NULL, cure = NULL, attempts = 0,"
