@@ -226,7 +226,9 @@ class Looker:
         else:
             at.taken[dest] = join(join(self._path, rel), name)
         if error is not None:
-            return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
+            return Wanted(
+                name, State.FAILED, signature, run, directory, leaf, dest, None, *error, strange=self._where.fleet
+            )
         live = self._layout.is_live(join(rel, name))
         past = old.past if old is not None and old.dest == dest else Past()
         since = self._since(FileId(at.folder, name), signature, now) if live else signature
@@ -235,7 +237,8 @@ class Looker:
         # A growing file is looked at now and then, since nothing says when it has grown enough for a snapshot.
         due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
         return Wanted(
-            name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth
+            name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth,
+            strange=self._where.fleet,
         )  # fmt: skip
 
     def _since(self, file: FileId, signature: Signature, now: float) -> Signature:

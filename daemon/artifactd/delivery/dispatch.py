@@ -15,6 +15,7 @@ from artifactd.delivery.messages import (
     Deliver,
     EndRun,
     Finished,
+    Free,
     Job,
     JobFailed,
     NotAtRest,
@@ -174,6 +175,7 @@ class Dispatcher:
                     tags=run.tags,
                     params=run.settings.get("params", {}),
                     named=bool(run.settings.get("name")),
+                    fleet=self._is_fleets(run),
                 ),
                 run.settings_text,
             )
@@ -191,6 +193,10 @@ class Dispatcher:
         """The run's watched root; None while nothing is to be sent from there."""
         source = self._sources.get(run.root)
         return None if source is None or source.identity() is None else source
+
+    def _is_fleets(self, run: Run) -> bool:
+        """Whether other hosts have the same run. One that is adopted stays its maker's."""
+        return run.root in self._sources and self._sources[run.root].fleet and not run.identity.startswith("run:")
 
     def _is_free(self, run: Run, file: DueFile, now: float) -> bool:
         """Whether no other file holds the name of this version; else the file fails with the reason."""
@@ -210,7 +216,7 @@ class Dispatcher:
         ends: list[Job] = []
         for run, status in self._ledger.runs_to_end(dict(MARKERS)):
             if run.id not in busy and run.next_try <= now and run.run_id and self._source(run) is not None:
-                ends.append(EndRun(self._target, run.id, run.run_id, status))
+                ends.append(EndRun(self._target, run.id, run.run_id, status, self._is_fleets(run)))
         return ends[:most]
 
     def next_due(self, now: float) -> float | None:
@@ -253,6 +259,8 @@ class Dispatcher:
                         self._receipts.not_at_rest(run, result, now)
                     case NotDelivered():
                         self._receipts.not_delivered(run, result, now)
+                    case Free():
+                        self._ledger.found_free(result.file.id)
             return
         left = self._open.pop(id(job))
         self._met = self._met or not isinstance(answer, JobFailed)
@@ -261,7 +269,11 @@ class Dispatcher:
             case RunReady():
                 run = self._ledger.run(job.run)
                 told = job.settings if isinstance(job, PrepareRun) else ""  # they may have changed since
-                self._ledger.set_run_id(job.run, answer.run_id, answer.status, told, found=answer.found)
+                fleet = self._is_fleets(run)
+                self._ledger.set_run_id(
+                    job.run, answer.run_id, _part(run, answer) if fleet else answer.status, told,
+                    found=answer.found, fleet=fleet,
+                )  # fmt: skip
                 if run.run_id != answer.run_id:
                     self._log.info(
                         "run ready", experiment=run.experiment, run=run.name, run_id=answer.run_id,
@@ -333,3 +345,9 @@ class Dispatcher:
             )  # fmt: skip
         else:
             self._receipts.hold(run, failure, now)
+
+
+def _part(run: Run, answer: RunReady) -> str:
+    """How far this host is with a run of several hosts: another one may have ended it, and this one not."""
+    ended_here = run.run_id == answer.run_id and run.status not in ("", END_REFUSED)
+    return run.status if ended_here else "RUNNING"

@@ -15,6 +15,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from artifactd import failpoint
+from artifactd.delivery.held import Held, taken
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
@@ -33,8 +34,7 @@ from artifactd.delivery.messages import (
     Target,
 )
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
-from artifactd.ledger.rows import DueFile, Growth
-from artifactd.names import versioned
+from artifactd.ledger.rows import DueFile, Growth, Name
 from artifactd.tracking import runs, server
 from artifactd.tracking.artifacts import Checksum, RunArtifacts
 from artifactd.tracking.steady import ChangedError
@@ -91,8 +91,7 @@ class Worker:
                     info = runs.prepare_run(client, job.spec, job.target.uri)
                     yield RunReady(info.run_id, info.status, info.found)
                 case EndRun():
-                    runs.end_run(client, job.run_id, job.status, job.target.uri)
-                    yield RunEnded(job.status)
+                    yield RunEnded(runs.end_run(client, job.run_id, job.status, job.target.uri, fleet=job.fleet))
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
                     yield from self._deliver(job, self._artifacts(job.target, info), line)
@@ -119,9 +118,11 @@ class Worker:
             yield Finished()  # nothing was tried, everything stays due
             return
         try:
-            waiting = list(job.files)
-            held = _Held(store, job.files)
             started, listings = time.monotonic(), 0.0
+            held = Held(store, job.files)
+            waiting, answers = held.sort_out()
+            if answers:
+                yield Outcomes(tuple(answers))
             span = self._spans.get(job.run_id, SPAN)
             while waiting and not (line is not None and line.poll()):
                 begun = time.monotonic()
@@ -169,45 +170,8 @@ def _open(root: Root) -> int | None:
     return fd
 
 
-class _Held:
-    """What the store held before this job, asked folder by folder where it is in doubt."""
-
-    def __init__(self, store: RunArtifacts, files: Sequence[DueFile]) -> None:
-        self._store = store
-        self._files = files
-        self._sizes: dict[str, dict[str, int]] = {}
-
-    def look_up(self, file: DueFile, size: int, digest: bytes) -> DueFile:
-        """The file as it shall be sent, with the digest of what the store holds under its name where that is in doubt.
-
-        Where versions are kept and none is known, that name is the last version's if its content is this, else the next
-        one's.
-        """
-        if digest == file.digest:
-            return replace(file, ask=False)  # the last version is sure, whatever is in doubt after it
-        if not file.ask:
-            return file
-        if file.dir not in self._sizes:
-            asked = [f for f in self._files if f.ask and f.dir == file.dir]
-            names = None if any(f.version == 1 for f in asked) else [f.leaf for f in asked]
-            self._sizes[file.dir] = self._store.sizes(file.dir, names)
-        sizes = self._sizes[file.dir]
-        leaf, number = file.leaf, file.version
-        if number == 1:
-            while versioned(file.leaf, number + 1) in sizes:
-                number += 1
-                leaf = versioned(file.leaf, number)
-        if sizes.get(leaf) == size:
-            path = f"{file.dir}/{leaf}" if file.dir else leaf
-            if self._store.digest(path, size) == digest:
-                return replace(file, leaf=leaf, version=number, digest=digest)
-        if file.version == 1 and leaf in sizes:
-            return replace(file, leaf=versioned(file.leaf, number + 1), version=number + 1)
-        return file
-
-
 def _send(
-    root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool
+    root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: bool
 ) -> Stored | NotAtRest | NotDelivered:
     """Deliver one file up to the store's acknowledgement; the listing is still to come."""
     begun = time.monotonic()
@@ -222,7 +186,8 @@ def _send(
     try:
         seen = Signature.of(os.fstat(fd))
         if file.growth is Growth.SNAPSHOT:
-            return _send_snapshot(fd, seen, file, store, begun)
+            theirs = file.name is Name.TAKEN
+            return taken(file, shared=not leases) if theirs else _send_snapshot(fd, seen, file, store, begun)
         if seen != file.signature:
             return NotAtRest(file, seen, "it changed", 0)
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
@@ -234,6 +199,8 @@ def _send(
             return NotDelivered(file, _unreadable(exc), 0, touched=False)
         file = held.look_up(file, seen.size, digest)
         sent = None
+        if digest != file.digest and file.name is Name.TAKEN:
+            return taken(file, shared=not leases)
         if digest != file.digest:
             failpoint.reach("upload.before")
             try:

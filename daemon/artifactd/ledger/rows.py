@@ -39,6 +39,24 @@ class Doubt(enum.IntEnum):
     """Something else: a part, or a content that the file had while it was sent."""
     ASK = 2
     """Perhaps just what the file holds now: its upload ended without a word. The store is asked before a repeat."""
+    STRANGE = 3
+    """What another host has put there: other hosts deliver into the run, and nothing was sent from here."""
+    FREE = 4
+    """Nothing, when it was asked; still nothing was sent from here."""
+
+
+class Name(enum.IntEnum):
+    """Whose an artifact's name is, where several hosts deliver into one run."""
+
+    OURS = 0
+    """This host's: what stands there may be overwritten."""
+    STRANGE = 1
+    """Not known. It is asked for, and the answer written down before anything is sent: after a crash, what this host
+    sent could not be told from what another one did."""
+    FREE = 2
+    """It was free, and that is written down: to be sent, if it still is."""
+    TAKEN = 3
+    """Another host's: it is compared, and never overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +96,7 @@ class Wanted:
         error: Failure text, for FAILED.
         cure: What the user can do, for FAILED.
         growth: What may be taken for its content.
+        strange: Other hosts deliver into the run: what stands at a new destination is theirs.
     """
 
     name: bytes
@@ -92,6 +111,7 @@ class Wanted:
     error: str | None = None
     cure: str | None = None
     growth: Growth = Growth.NONE
+    strange: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +131,7 @@ class DueFile:
         growth: What may be taken for its content.
         version: The number that this content would have where versions are kept, 0 elsewhere.
         ask: The store may hold this content without our knowing: it is asked before anything is sent.
+        name: Whose its name in the run is.
     """
 
     id: FileId
@@ -125,6 +146,7 @@ class DueFile:
     growth: Growth = Growth.NONE
     version: int = 0
     ask: bool = False
+    name: Name = Name.OURS
 
 
 @dataclass(frozen=True, slots=True)
