@@ -10,11 +10,6 @@ from pydantic import BaseModel
 from artifactd.config.problems import Loc, dotted, shown
 
 _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "watch.run_scope",
-        lambda value: value == "fleet",
-        "hosts find one another's run by its key, but two that begin at the same moment may make two",
-    ),
     ("watch.route.kind", lambda value: value != "artifact", "the file is delivered as a plain artifact"),
     ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),
     ("metrics.listen", bool, "no metrics are served"),
