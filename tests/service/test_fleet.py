@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def hosts(mlflow_server: MlflowServer, tmp_path: Path) -> list[HostProgram]:
 
 
 @contextlib.contextmanager
-def all_running(hosts: list[HostProgram]) -> Iterator[None]:
+def all_running(hosts: Sequence[Program]) -> Iterator[None]:
     with ExitStack() as services:
         for host in hosts:
             services.enter_context(host.running())
@@ -198,3 +198,33 @@ def test_a_file_of_another_host_is_never_overwritten_and_failed_is_never_finishe
         b"rank-2/y": b"y",
         b".failed": b"out of memory",
     }
+
+
+def test_hosts_that_see_one_filesystem_deliver_each_content_into_one_run(tmp_path: Path) -> None:
+    """Each in a network of its own, so that neither knows the other one's claim to the folder; a database is the server."""
+    uri, location, drop = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "store", tmp_path / "drop"
+    client = connect(uri, embedded_artifacts=location)
+    hosts = []
+    for n in range(2):
+        more = f'artifact_location = "{location.as_uri()}"\n'
+        host = Program(tmp_path / f"host-{n}", tracking_uri=uri, more=more, watch='run_scope = "fleet"')
+        host.config.write_text(host.config.read_text().replace(f'path = "{host.drop}"', f'path = "{drop}"'))
+        namespaces = ("--user", "--map-root-user", "--net", "--uts")
+        host.wrapper = ("unshare", *namespaces, "sh", "-c", f'hostname host-{n} && exec "$@"', "sh")
+        hosts.append(host)
+    if subprocess.run([*hosts[0].wrapper, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs user namespaces that may be made (unshare --user)")
+    for n in range(20):
+        path = drop / "e" / "r" / f"rank-{n % 2}" / f"{n}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % n * 1000)
+    (drop / "e" / "r" / ".done").touch()
+    with all_running(hosts):
+        for host in hosts:
+            status = host.wait_idle()
+            assert (status["failed"], status["stored"]) == (0, 21), status["failures"]
+        wait_for(lambda: all(h.status()["runs"][0]["status"] == "FINISHED" for h in hosts), "ended by both")
+    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert tree(location / run.info.run_id / "artifacts") == tree(drop / "e" / "r")
+    assert all("Traceback" not in host.text() for host in hosts)
