@@ -201,7 +201,7 @@ def test_a_file_of_another_host_is_never_overwritten_and_failed_is_never_finishe
 
 
 def test_hosts_that_see_one_filesystem_deliver_each_content_into_one_run(tmp_path: Path) -> None:
-    """Each in a network of its own, so that neither knows the other one's claim to the folder; a database is the server."""
+    """Each in a network of its own, where the claim of the other one to the folder is not known; a database serves."""
     uri, location, drop = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "store", tmp_path / "drop"
     client = connect(uri, embedded_artifacts=location)
     hosts = []
