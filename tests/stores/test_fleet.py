@@ -24,7 +24,7 @@ HOSTS = int(os.environ.get("ARTIFACTD_FLEET_HOSTS", "32"))
 ROUNDS = int(os.environ.get("ARTIFACTD_FLEET_ROUNDS", "200"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_elections_on_postgresql(postgres_server: Server) -> None:
     client = Oracle(postgres_server.uri).client
     with losing_answers(postgres_server.uri, one_in=5) as line, Fleet([postgres_server.uri, line.uri] * 3) as fleet:
