@@ -31,7 +31,7 @@ test-all: lint ## Lint and every test there is
 	$(PYTEST) -n 0 -m "presets and not big" tests/presets
 	$(MAKE) test-faults
 	$(MAKE) test-stores
-	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 minutes each), those marked"
+	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of stores whose files go the way of another one: make conformance), the long storm (make soak) and"
 	@echo "trainings that need torch (make test-presets)"
 
@@ -48,7 +48,7 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 	$(PYTEST) -n $(STORE_WORKERS) -m "stores and not big and not wide" tests/stores
 
 .PHONY: test-stores-big
-test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here: 30 GB of disk, 30 minutes
+test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here, and 400 elections of 32 hosts: 30 GB of disk, an hour
 	tests/stores/tools.sh
 	$(BIN)/python -m pytest -n 0 -m "stores and big" tests/stores
 

@@ -103,14 +103,16 @@ def test_odd_paths_can_be_shown() -> None:
 
 
 def test_defaults_give_no_notice() -> None:
-    assert Config(watch=(WatchConfig(path=DATA, live=(), run_scope="host"),)).notices() == ()
+    assert Config(watch=(WatchConfig(path=DATA, live=(), run_scope="fleet"),)).notices() == ()
 
 
 @pytest.mark.parametrize(
     ("config", "key"),
     [
-        ({"watch": [{"path": "/d"}, {"path": "/e", "run_scope": "fleet"}]}, 'watch[1].run_scope = "fleet" '),
-        ({"watch": [{"path": "/d", "run_scope": "fleet"}]}, 'watch[0].run_scope = "fleet" '),
+        (
+            {"watch": [{"path": "/d"}, {"path": "/e", "route": [{"match": "*", "kind": "model"}]}]},
+            'watch[1].route[0].kind = "model" ',
+        ),
         ({"watch": [{"path": "/d", "route": [{"match": "*", "kind": "model"}]}]}, 'watch[0].route[0].kind = "model" '),
         ({"upload": {"bandwidth_limit": "10MiB"}}, "upload.bandwidth_limit = 10485760 "),
         ({"metrics": {"listen": "h:1"}}, 'metrics.listen = "h:1" '),

@@ -10,22 +10,25 @@ import pytest
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
 from artifactd.delivery.messages import (
+    Answer,
     Deliver,
     EndRun,
     Finished,
+    Free,
     Job,
     JobFailed,
     NotAtRest,
     NotDelivered,
     Outcomes,
     PrepareRun,
+    RunEnded,
     RunReady,
     Target,
 )
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, Ledger, Report, State, Wanted
+from artifactd.ledger import END_REFUSED, Blockage, Ledger, Name, Report, State, Wanted
 from artifactd.watching.signature import Signature
 
 URI = "http://127.0.0.1:9"
@@ -77,10 +80,20 @@ class Office:
             self.ledger.set_run_id(row, run_id, "RUNNING", self.ledger.run(row).settings_text)
         return row
 
-    def due(self, run: int, name: bytes, folder: bytes = b"") -> None:
+    def due(self, run: int, name: bytes, folder: bytes = b"", *, strange: bool = False) -> None:
         row, _ = self.ledger.folder(self.root, folder or str(run).encode(), create=True) or (0, "")
         dest = hash((run, name)) % 2**60
-        self.ledger.want(row, [Wanted(name, State.DUE, SIG, run, "", name.decode(), dest, due_at=1.0)])
+        self.ledger.want(row, [Wanted(name, State.DUE, SIG, run, "", name.decode(), dest, due_at=1.0, strange=strange)])
+
+    def be_one_of_a_fleet(self) -> None:
+        source = Source(1.0, True, lambda *_: None, lambda: (1, 2), fleet=True)
+        self.dispatcher._sources = {self.root: source}
+
+    def answer(self, answer: Answer) -> Job:
+        (job,) = self.assign()
+        self.pool.taken.clear()
+        self.dispatcher.take(job, answer, 10.0)
+        return job
 
     def assign(self, now: float = 10.0) -> list[Job]:
         jobs = self.dispatcher.assign(now)
@@ -498,3 +511,68 @@ def test_runs_that_wait_for_credentials_leave_half_of_the_workers_to_the_others(
     office.finish(now=60.0)
     assert len({job.run for job in office.assign(now=60.0)} & set(waiting)) >= 2, "and get their turns"
     office.ledger.close()
+
+
+def test_a_run_of_a_fleet_is_asked_for_as_such_and_an_adopted_one_is_not(office: Office) -> None:
+    office.be_one_of_a_fleet()
+    office.due(office.run("a"), b"x")
+    job = office.answer(RunReady("r9", "RUNNING"))
+    assert isinstance(job, PrepareRun)
+    assert job.spec.fleet
+    office.ledger.forget(office.ledger.folder(office.root, str(job.run).encode(), create=True)[0], [b"x"])  # type: ignore[index]
+    office.due(office.run("run:" + "a" * 32), b"x")
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    assert (job.spec.fleet, job.spec.run_id) == (False, "a" * 32)
+
+
+def test_a_name_that_is_free_is_written_down_before_its_file_goes(office: Office) -> None:
+    office.be_one_of_a_fleet()
+    run = office.run("a", "r1")
+    office.due(run, b"x", strange=True)
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    assert [f.name for f in job.files] == [Name.STRANGE]
+    office.pool.taken.clear()
+    office.dispatcher.take(job, Outcomes((Free(job.files[0]),)), 10.0)
+    office.dispatcher.take(job, Finished(), 10.0)
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    assert [f.name for f in job.files] == [Name.FREE]
+
+
+def _marked(office: Office, run: int) -> None:
+    """All of this run is stored, and its end marker with it."""
+    office.due(run, b".done", folder=b"a")
+    (done,) = office.ledger.claim(run, 10.0, 1, 10**9)
+    office.ledger.delivered(done, b"d" * 32, size=3, now=1, sent=True, due_again=2)
+
+
+def test_each_host_of_a_fleet_ends_the_run_once_whatever_the_others_did(office: Office) -> None:
+    office.be_one_of_a_fleet()
+    run = office.run("a")
+    office.due(run, b"x")
+    office.answer(RunReady("r1", "FINISHED", found=True))
+    assert office.ledger.run(run).status == "RUNNING", "this host is not through with it"
+    (file,) = office.ledger.claim(run, 10.0, 1, 10**9)
+    office.ledger.delivered(file, b"e" * 32, size=3, now=1, sent=True, due_again=2)
+    _marked(office, run)
+    job = office.answer(RunEnded("FAILED"))
+    assert isinstance(job, EndRun)
+    assert (job.status, job.fleet) == ("FINISHED", True)
+    assert office.ledger.run(run).status == "FAILED", "as another host said, which is shown"
+    office.ledger.set_run_settings(run, {"team": "vision"}, {})
+    assert isinstance(office.answer(RunReady("r1", "FAILED", found=True)), PrepareRun)
+    assert office.assign() == [], "it is not ended again"
+
+
+def test_an_end_that_was_refused_to_a_host_of_a_fleet_is_asked_for_again_by_a_retry(office: Office) -> None:
+    office.be_one_of_a_fleet()
+    run = office.run("a", "r1")
+    _marked(office, run)
+    office.ledger.set_run_status(run, END_REFUSED)
+    report = Report(office.base)
+    report.retry(None)
+    report.close()
+    assert isinstance(office.answer(RunReady("r1", "FINISHED", found=True)), PrepareRun)
+    assert isinstance(office.assign()[0], EndRun)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from artifactd.delivery.messages import (
     Deliver,
     EndRun,
     Finished,
+    Free,
     JobFailed,
     NotAtRest,
     NotDelivered,
@@ -30,7 +32,7 @@ from artifactd.delivery.messages import (
 )
 from artifactd.delivery.worker import STILL_OPEN, Worker
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
-from artifactd.ledger import DueFile, FileId
+from artifactd.ledger import DueFile, FileId, Growth, Name
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.runs import RunSpec
 from artifactd.watching.signature import Signature
@@ -373,3 +375,81 @@ def test_another_folder_in_the_roots_place_is_not_delivered_from(bench: Bench) -
         root = Root(os.fsencode(bench.drop), identity, leases=True)
         answers = list(bench.worker.do(Deliver(bench.target, 1, bench.run_id, root, (bench.due("f"),))))
         assert isinstance(answers[0], Outcomes) is begun
+
+
+# -- names in a run that other hosts deliver into --------------------------------------------------------------------
+
+
+def named(file: DueFile, name: Name, **more: Any) -> DueFile:
+    return replace(file, name=name, **more)
+
+
+def test_a_name_that_is_free_is_told_before_anything_is_sent(bench: Bench) -> None:
+    (bench.drop / "n1").write_bytes(b"mine")
+    file = bench.due("n1", folder="fleet")
+    assert bench.deliver(named(file, Name.STRANGE)) == [Free(named(file, Name.STRANGE))]
+    assert not (bench.store / "fleet" / "n1").exists()
+    (stored,) = bench.deliver(named(file, Name.FREE))
+    assert isinstance(stored, Stored)
+    assert (bench.store / "fleet" / "n1").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", [Name.STRANGE, Name.FREE])
+@pytest.mark.parametrize("growth", list(Growth))
+@pytest.mark.parametrize("leases", [True, False], ids=["own disk", "shared disk"])
+def test_another_hosts_file_is_never_overwritten(bench: Bench, name: Name, growth: Growth, leases: bool) -> None:
+    (bench.store / "n2").write_bytes(b"theirs")
+    (bench.drop / "n2").write_bytes(b"mine!!")
+    file = named(bench.due("n2"), name, growth=growth)
+    job = Deliver(bench.target, 1, bench.run_id, Root(os.fsencode(bench.drop), None, leases=leases), (file,))
+    outcomes, end = bench.worker.do(job)
+    assert isinstance(outcomes, Outcomes)
+    (refused,) = outcomes.results
+    assert isinstance(refused, NotDelivered)
+    assert refused.failure.kind is (Kind.PERMANENT if leases else Kind.TRANSIENT)
+    assert "another host's file stands there: the run holds n2" in refused.failure.error
+    assert "rank-0/" in refused.failure.cure
+    assert not refused.touched
+    assert isinstance(end, Finished)
+    assert (bench.store / "n2").read_bytes() == b"theirs"
+
+
+def test_the_same_content_of_another_host_is_taken_for_stored(bench: Bench) -> None:
+    (bench.store / "n3").write_bytes(b"equal")
+    (bench.drop / "n3").write_bytes(b"equal")
+    (stored,) = bench.deliver(named(bench.due("n3"), Name.STRANGE))
+    assert isinstance(stored, Stored)
+    assert (stored.sent, stored.file.ask) == (None, True)
+
+
+def test_versions_of_another_host_are_no_first_version_of_this_one(bench: Bench) -> None:
+    for leaf, content in (("n4.bin", b"1"), ("n4_v2.bin", b"2")):
+        (bench.store / leaf).write_bytes(content)
+    (bench.drop / "n4.bin").write_bytes(b"3")
+    (refused,) = bench.deliver(named(bench.due("n4.bin"), Name.STRANGE, version=1))
+    assert isinstance(refused, NotDelivered)
+    (bench.drop / "n4.bin").write_bytes(b"2")
+    (stored,) = bench.deliver(named(bench.due("n4.bin"), Name.STRANGE, version=1))
+    assert isinstance(stored, Stored)
+    assert (stored.sent, stored.file.leaf) == (None, "n4_v2.bin")
+
+
+@pytest.mark.parametrize("scope", [Scope.FILE, Scope.TARGET])
+def test_a_store_that_cannot_be_asked_makes_no_name_ours(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, scope: Scope
+) -> None:
+    (bench.drop / "n5").write_bytes(b"x")
+    failure = Failure(Kind.TRANSIENT, scope, "answered 500")
+
+    def refuse(*_: object) -> dict[str, int]:
+        raise DeliveryError(failure)
+
+    monkeypatch.setattr(RunArtifacts, "sizes", refuse)
+    file = named(bench.due("n5"), Name.FREE)
+    job = Deliver(bench.target, 1, bench.run_id, Root(os.fsencode(bench.drop), None, leases=True), (file,))
+    answers = list(bench.worker.do(job))
+    if scope is Scope.FILE:
+        assert answers[0] == Outcomes((NotDelivered(file, failure, 0, touched=False),))
+    else:
+        assert answers == [JobFailed(failure)], "nothing was tried"
+    assert not (bench.store / "n5").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import Blockage, DueFile, FileId, Ledger, LedgerError, State, Wanted
+from artifactd.ledger import Blockage, DueFile, FileId, Ledger, LedgerError, Name, State, Wanted
 from artifactd.ledger.looks import CLASH
 from artifactd.watching.signature import Signature
 
@@ -45,10 +45,10 @@ class Tree:
         state: State = State.DUE,
         dest: int = 1,
         kind: str | None = None,
+        strange: bool = False,
     ) -> None:
-        self.ledger.want(
-            self.folder, [Wanted(name, state, sig, self.run, "", name.decode(), dest, due_at=5.0, kind=kind)]
-        )
+        row = Wanted(name, state, sig, self.run, "", name.decode(), dest, due_at=5.0, kind=kind, strange=strange)
+        self.ledger.want(self.folder, [row])
 
     def claim(self, now: float = 10.0, limit: int = 100, max_bytes: int = 10**9) -> list[DueFile]:
         return self.ledger.claim(self.run, now, limit, max_bytes)
@@ -315,3 +315,114 @@ def test_a_disk_that_fails_is_told_and_nothing_is_half_written(drop: Tree) -> No
         fill()
     drop.ledger._con.execute("PRAGMA max_page_count = 1000000")
     assert drop.ledger.known_files(drop.folder) == {}
+
+
+def test_nothing_that_a_purged_run_held_is_a_receipt_whatever_state_its_file_is_in(drop: Tree) -> None:
+    """A touched file waits, or has failed, as the run's end is found out: its content is as good as at rest."""
+    for name, dest in ((b"due", 1), (b"failed", 2)):
+        drop.want(name, dest=dest)
+        drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+        (file,) = drop.claim()
+        drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.want(b"failed", B, dest=2)
+    drop.ledger.fail_run_files(drop.run, GONE_RUN)
+    drop.want(b"due", B, dest=1)
+    drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "")
+    assert drop.state(b"failed") is State.FAILED
+    drop.want(b"failed", A, dest=2)
+    assert {f.leaf: f.digest for f in drop.claim()} == {"due": None, "failed": None}
+
+
+def test_versions_that_a_purged_run_held_are_no_receipts_either(drop: Tree) -> None:
+    drop.want(b"m")
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    (file,) = drop.claim()
+    drop.ledger.delivered(drop.ledger.as_next_version(file), DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "")
+    (again,) = drop.claim()
+    first = drop.ledger.as_next_version(again)
+    assert (first.leaf, first.version, first.digest) == ("m", 1, None)
+
+
+# -- names in a run that other hosts deliver into --------------------------------------------------------------------
+
+FULL = Failure(Kind.TRANSIENT, Scope.FILE, "the store is full")
+
+
+def test_a_name_is_strange_until_it_was_found_free(drop: Tree) -> None:
+    drop.want(b"a", strange=True)
+    (file,) = drop.claim()
+    assert file.name is Name.STRANGE
+    drop.ledger.found_free(file.id)
+    (file,) = drop.claim()
+    assert file.name is Name.FREE
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.want(b"a", B, strange=True)
+    (file,) = drop.claim()
+    assert (file.name, file.digest) == (Name.OURS, DIGEST)
+
+
+def test_a_crash_before_anything_was_sent_makes_no_name_ours(drop: Tree) -> None:
+    """Else what another host put there would be overwritten by the next try."""
+    drop.want(b"a", strange=True)
+    drop.claim()
+    drop.ledger.recover()
+    (file,) = drop.claim()
+    assert file.name is Name.STRANGE
+
+
+def test_after_a_crash_in_an_upload_what_stands_there_may_be_ours(drop: Tree) -> None:
+    drop.want(b"a", strange=True)
+    (file,) = drop.claim()
+    drop.ledger.found_free(file.id)
+    drop.claim()
+    drop.ledger.recover()
+    (file,) = drop.claim()
+    assert (file.name, file.ask) == (Name.OURS, True)
+
+
+@pytest.mark.parametrize(
+    ("free", "touched", "name"),
+    [(False, True, Name.STRANGE), (False, False, Name.STRANGE), (True, True, Name.OURS), (True, False, Name.FREE)],
+)
+def test_a_try_that_failed_makes_a_name_ours_only_if_something_may_have_been_sent(
+    drop: Tree, free: bool, touched: bool, name: Name
+) -> None:
+    drop.want(b"a", strange=True)
+    (file,) = drop.claim()
+    if free:
+        drop.ledger.found_free(file.id)
+        (file,) = drop.claim()
+    drop.ledger.not_delivered(file.id, FULL, 6.0, touched=touched)
+    (file,) = drop.claim()
+    assert file.name is name
+
+
+def test_a_file_that_moves_or_changes_is_as_strange_as_its_name(drop: Tree) -> None:
+    drop.want(b"a", strange=True)
+    drop.want(b"a", B, strange=True)
+    (file,) = drop.claim()
+    assert file.name is Name.STRANGE
+    drop.ledger.found_free(file.id)
+    (file,) = drop.claim()
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.want(b"a", B, dest=2, strange=True)
+    (file,) = drop.claim()
+    assert (file.name, file.digest) == (Name.STRANGE, None)
+
+
+def test_a_failed_file_of_a_fleet_stays_strange_when_it_is_mended(drop: Tree) -> None:
+    drop.want(b"a", state=State.FAILED, kind=CLASH, strange=True)
+    drop.want(b"a", strange=True)
+    (file,) = drop.claim()
+    assert file.name is Name.STRANGE
+
+
+def test_in_a_run_that_was_made_anew_other_hosts_may_have_been_first(drop: Tree) -> None:
+    drop.ledger.set_run_id(drop.run, "r1", "RUNNING", "")
+    drop.want(b"a", strange=True)
+    (file,) = drop.claim()
+    drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "", fleet=True)
+    (file,) = drop.claim()
+    assert (file.name, file.digest) == (Name.STRANGE, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.layout import Route
-from artifactd.ledger import Report, State
+from artifactd.ledger import Name, Report, State
 from artifactd.ledger.looks import CLASH
 from artifactd.watching.scan import Listing, look
 from desk import RUN_ID, SETTLE, Desk, at_desk
@@ -314,3 +314,20 @@ def test_a_second_name_of_a_file_is_no_renamed_one(desk: Desk) -> None:
     os.link(first, desk.drop / "e" / "r" / "y" / "a.png")
     desk.scan()
     assert desk.states(b"e/r/y") == {b"a.png": State.FAILED}
+
+
+@pytest.mark.parametrize("fleet", [True, False])
+def test_in_a_run_of_a_fleet_each_name_is_asked_for_first(desk: Desk, fleet: bool) -> None:
+    desk.rules(fleet=fleet)
+    desk.write("e/r/a")
+    desk.scan()
+    assert desk.due()["e/r/a"].name is (Name.STRANGE if fleet else Name.OURS)
+
+
+def test_a_folder_that_comes_to_belong_to_a_fleet_owns_no_name_there(desk: Desk) -> None:
+    desk.write("e/r/a")
+    desk.scan()
+    desk.deliver()
+    desk.rules(fleet=True)
+    desk.scan()
+    assert desk.due()["e/r/a"].name is Name.STRANGE

@@ -123,6 +123,7 @@ class Engine:
                     w.here,
                     w.config.on_change == "version",
                     w.note_delivered,
+                    w.config.run_scope == "fleet",
                 )
                 for w in self._watched
             },

@@ -229,7 +229,10 @@ class Looker:
         else:
             at.taken[dest] = join(join(self._path, rel), name)
         if error is not None:
-            return Wanted(name, State.FAILED, signature, run, directory, leaf, dest, None, *error)
+            return Wanted(
+                name, State.FAILED, signature, run, directory, leaf, dest, None, *error,
+                role=placed.role, strange=self._where.fleet,
+            )  # fmt: skip
         live = self._layout.is_live(join(rel, name)) or placed.role == METRICS  # a line counts as it comes
         past = old.past if old is not None and old.dest == dest else Past()
         since = self._since(FileId(at.folder, name), signature, now) if live else signature
@@ -243,7 +246,7 @@ class Looker:
         due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
         return Wanted(
             name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth,
-            role=placed.role,
+            role=placed.role, strange=self._where.fleet,
         )  # fmt: skip
 
     def _since(self, file: FileId, signature: Signature, now: float) -> Signature:

@@ -11,11 +11,6 @@ from artifactd.config.presets import special_kinds
 from artifactd.config.problems import Loc, dotted, shown
 
 _NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "watch.run_scope",
-        lambda value: value == "fleet",
-        "hosts find one another's run by its key, but two that begin at the same moment may make two",
-    ),
     ("watch.route.kind", lambda value: value == "model", "the folder is delivered as plain artifacts"),
     ("watch.preset", lambda value: "model" in special_kinds(value), "a model's folder is delivered as plain artifacts"),
     ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),

@@ -16,6 +16,7 @@ from artifactd.delivery.messages import (
     Deliver,
     EndRun,
     Finished,
+    Free,
     Heard,
     Job,
     JobFailed,
@@ -23,6 +24,7 @@ from artifactd.delivery.messages import (
     NotDelivered,
     Outcomes,
     PrepareRun,
+    Result,
     Root,
     RunEnded,
     RunReady,
@@ -196,6 +198,7 @@ class Dispatcher:
                     tags=run.tags,
                     params=run.settings.get("params", {}),
                     named=bool(run.settings.get("name")),
+                    fleet=self._is_fleets(run),
                 ),
                 run.settings_text,
             )
@@ -215,6 +218,10 @@ class Dispatcher:
         source = self._sources.get(run.root)
         return None if source is None or source.identity() is None else source
 
+    def _is_fleets(self, run: Run) -> bool:
+        """Whether other hosts have the same run. One that is adopted stays its maker's."""
+        return run.root in self._sources and self._sources[run.root].fleet and not run.identity.startswith("run:")
+
     def _is_free(self, run: Run, file: DueFile, now: float) -> bool:
         """Whether no other file holds the name of this version; else the file fails with the reason."""
         holder = None if file.version < _SECOND else self._ledger.holder(version_destination(run, file), file.id)
@@ -233,7 +240,7 @@ class Dispatcher:
         ends: list[Job] = []
         for run, status in self._ledger.runs_to_end(dict(MARKERS)):
             if run.id not in busy and run.next_try <= now and run.run_id and self._source(run) is not None:
-                ends.append(EndRun(self._target, run.id, run.run_id, status))
+                ends.append(EndRun(self._target, run.id, run.run_id, status, self._is_fleets(run)))
         return ends[:most]
 
     def next_due(self, now: float) -> float | None:
@@ -269,15 +276,7 @@ class Dispatcher:
             run = self._ledger.run(job.run)
             for result in answer.results:
                 del self._open[id(job)][result.file.id]
-                match result:
-                    case Stored():
-                        self._receipts.stored(run, result, now)
-                    case NotAtRest():
-                        self._receipts.not_at_rest(run, result, now)
-                    case NotDelivered():
-                        self._receipts.not_delivered(run, result, now)
-                    case Heard():
-                        self._receipts.heard(run, result, now)
+                self._take_result(run, result, now)
             return
         left = self._open.pop(id(job))
         self._met = self._met or not isinstance(answer, JobFailed)
@@ -286,7 +285,11 @@ class Dispatcher:
             case RunReady():
                 run = self._ledger.run(job.run)
                 told = job.settings if isinstance(job, PrepareRun) else ""  # they may have changed since
-                self._ledger.set_run_id(job.run, answer.run_id, answer.status, told, found=answer.found)
+                fleet = self._is_fleets(run)
+                self._ledger.set_run_id(
+                    job.run, answer.run_id, _part(run, answer) if fleet else answer.status, told,
+                    found=answer.found, fleet=fleet,
+                )  # fmt: skip
                 if run.run_id != answer.run_id:
                     self._log.info(
                         "run ready", experiment=run.experiment, run=run.name, run_id=answer.run_id,
@@ -311,6 +314,19 @@ class Dispatcher:
                 self._receipts.well(job)
             case JobFailed():
                 self._job_failed(job, answer.failure, left, now)
+
+    def _take_result(self, run: Run, result: Result, now: float) -> None:
+        match result:
+            case Stored():
+                self._receipts.stored(run, result, now)
+            case NotAtRest():
+                self._receipts.not_at_rest(run, result, now)
+            case NotDelivered():
+                self._receipts.not_delivered(run, result, now)
+            case Free():
+                self._ledger.found_free(result.file.id)
+            case Heard():
+                self._receipts.heard(run, result, now)
 
     def _mind_the_width(self, stamp: int, answer: Answer) -> None:
         if isinstance(answer, JobFailed):
@@ -358,3 +374,9 @@ class Dispatcher:
             )  # fmt: skip
         else:
             self._receipts.hold(run, failure, now)
+
+
+def _part(run: Run, answer: RunReady) -> str:
+    """How far this host is with a run of several hosts: another one may have ended it, and this one not."""
+    ended_here = run.run_id == answer.run_id and run.status not in ("", END_REFUSED)
+    return run.status if ended_here else "RUNNING"

@@ -32,12 +32,13 @@ class PrepareRun:
 
 @dataclass(frozen=True, slots=True)
 class EndRun:
-    """Set a run's final status."""
+    """Set a run's final status; `fleet` says that other hosts do so, too."""
 
     target: Target
     run: int
     run_id: str
     status: str
+    fleet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class RunReady:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The server took the final status."""
+    """The run has this final status on the server."""
 
     status: str
 
@@ -150,10 +151,20 @@ class NotDelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Free:
+    """Nothing stands under the file's name in its run. It may be sent once that is written down."""
+
+    file: DueFile
+
+
+Result = Stored | NotAtRest | NotDelivered | Heard | Free
+
+
+@dataclass(frozen=True, slots=True)
 class Outcomes:
     """Results of a part of a ``Deliver`` job."""
 
-    results: tuple[Stored | NotAtRest | NotDelivered | Heard, ...]
+    results: tuple[Result, ...]
 
 
 @dataclass(frozen=True, slots=True)

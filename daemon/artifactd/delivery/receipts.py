@@ -30,6 +30,7 @@ class Source:
         identity: Device and inode of the root; None while nothing is to be sent from there.
         versions: A changed file is a further artifact, and overwrites none.
         delivered: Told the relative path of each file that was stored.
+        fleet: Other hosts deliver into its runs.
     """
 
     settle: float
@@ -38,6 +39,7 @@ class Source:
     identity: Callable[[], tuple[int, int] | None]
     versions: bool = False
     delivered: Callable[[bytes], None] = lambda _: None
+    fleet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

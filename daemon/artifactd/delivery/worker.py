@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from artifactd import failpoint
 from artifactd.delivery.abreast import Abreast, take
 from artifactd.delivery.hashing import digest_of, hashing
+from artifactd.delivery.held import Held, taken
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
@@ -38,8 +39,7 @@ from artifactd.delivery.messages import (
 )
 from artifactd.delivery.telling import tell_growing, tell_stored
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
-from artifactd.ledger.rows import DueFile, Growth
-from artifactd.names import versioned
+from artifactd.ledger.rows import DueFile, Growth, Name
 from artifactd.tracking import runs, server
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.steady import ChangedError
@@ -99,8 +99,7 @@ class Worker:
                     info = runs.prepare_run(client, job.spec, job.target.uri)
                     yield RunReady(info.run_id, info.status, info.found)
                 case EndRun():
-                    runs.end_run(client, job.run_id, job.status, job.target.uri)
-                    yield RunEnded(job.status)
+                    yield RunEnded(runs.end_run(client, job.run_id, job.status, job.target.uri, fleet=job.fleet))
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
                     run = _Run(client, info, self._artifacts(job.target, info), job.target.uri)
@@ -129,10 +128,13 @@ class Worker:
             yield Finished()  # nothing was tried, everything stays due
             return
         try:
-            waiting = deque(job.files)
-            held = _Held(store, job.files)
-            abreast = job.abreast if store.takes_several else 1
             started, listings = time.monotonic(), 0.0
+            held = Held(store, job.files)
+            mine, answers = held.sort_out()
+            if answers:
+                yield Outcomes(tuple(answers))
+            waiting = deque(mine)
+            abreast = job.abreast if store.takes_several else 1
             span = self._spans.get(job.run_id, SPAN)
             while waiting and not (line is not None and line.poll()):
                 begun = time.monotonic()
@@ -190,43 +192,6 @@ def _open(root: Root) -> int | None:
     return fd
 
 
-class _Held:
-    """What the store held before this job, asked folder by folder where it is in doubt."""
-
-    def __init__(self, store: RunArtifacts, files: Sequence[DueFile]) -> None:
-        self._store = store
-        self._files = files
-        self._sizes: dict[str, dict[str, int]] = {}
-
-    def look_up(self, file: DueFile, size: int, digest: bytes) -> DueFile:
-        """The file as it shall be sent, with the digest of what the store holds under its name where that is in doubt.
-
-        Where versions are kept and none is known, that name is the last version's if its content is this, else the next
-        one's.
-        """
-        if digest == file.digest:
-            return replace(file, ask=False)  # the last version is sure, whatever is in doubt after it
-        if not file.ask:
-            return file
-        if file.dir not in self._sizes:
-            asked = [f for f in self._files if f.ask and f.dir == file.dir]
-            names = None if any(f.version == 1 for f in asked) else [f.leaf for f in asked]
-            self._sizes[file.dir] = self._store.sizes(file.dir, names)
-        sizes = self._sizes[file.dir]
-        leaf, number = file.leaf, file.version
-        if number == 1:
-            while versioned(file.leaf, number + 1) in sizes:
-                number += 1
-                leaf = versioned(file.leaf, number)
-        if sizes.get(leaf) == size:
-            path = f"{file.dir}/{leaf}" if file.dir else leaf
-            if self._store.digest(path, size) == digest:
-                return replace(file, leaf=leaf, version=number, digest=digest)
-        if file.version == 1 and leaf in sizes:
-            return replace(file, leaf=versioned(file.leaf, number + 1), version=number + 1)
-        return file
-
-
 def _told(root: int, result: _Result, run: _Run) -> _Result:
     """The result with what came of telling the run what a stored file says, where something is to be told."""
     if not isinstance(result, Stored) or not result.file.role:
@@ -236,16 +201,18 @@ def _told(root: int, result: _Result, run: _Run) -> _Result:
     return replace(result, told=told)
 
 
-def _try(root: int, file: DueFile, run: _Run, held: _Held, *, leases: bool) -> _Result:
+def _try(root: int, file: DueFile, run: _Run, held: Held, *, leases: bool) -> _Result:
     try:
         if file.growth is Growth.NEWS:
+            if file.name is Name.TAKEN:
+                return taken(file, shared=not leases)
             return Heard(file, tell_growing(run.client, run.info, run.target, root, file))
         return _send(root, file, run.store, held, leases=leases)
     except DeliveryError as exc:
         return NotDelivered(file, exc.failure, 0, touched=True)
 
 
-def _send(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases: bool) -> _Result:
+def _send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: bool) -> _Result:
     """Deliver one file up to the store's acknowledgement; the listing is still to come."""
     begun = time.monotonic()
     try:
@@ -259,7 +226,8 @@ def _send(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases:
     try:
         seen = Signature.of(os.fstat(fd))
         if file.growth is Growth.SNAPSHOT:
-            return _send_snapshot(fd, seen, file, store, begun)
+            theirs = file.name is Name.TAKEN
+            return taken(file, shared=not leases) if theirs else _send_snapshot(fd, seen, file, store, begun)
         if seen != file.signature:
             return NotAtRest(file, seen, "it changed", 0)
         if leases and file.growth is Growth.NONE and held_for_writing(fd):
@@ -271,6 +239,8 @@ def _send(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases:
             return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
         except OSError as exc:
             return NotDelivered(file, _unreadable(exc), 0, touched=beside)
+        if sent is None and digest != file.digest:
+            return taken(file, shared=not leases)
         after = Signature.of(os.fstat(fd))
         if after != seen:
             return NotAtRest(file, after, "it changed during the upload", sent or 0)
@@ -280,7 +250,7 @@ def _send(root: int, file: DueFile, store: RunArtifacts, held: _Held, *, leases:
 
 
 def _send_new(
-    fd: int, seen: Signature, file: DueFile, store: RunArtifacts, held: _Held, *, beside: bool
+    fd: int, seen: Signature, file: DueFile, store: RunArtifacts, held: Held, *, beside: bool
 ) -> tuple[DueFile, bytes, int | None]:
     """Send what the store does not hold: the file as it was sent, its digest, and the bytes that went out."""
     checksum = store.summing(seen.size)
@@ -299,7 +269,7 @@ def _send_new(
     else:
         digest = digest_of(fd, checksum)
         file = held.look_up(file, seen.size, digest)
-        if digest != file.digest:
+        if digest != file.digest and file.name is not Name.TAKEN:
             sent = send()
     if sent is not None:
         store.expect(file.dir, file.leaf, checksum)

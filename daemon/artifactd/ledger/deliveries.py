@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
-from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, State
+from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, Name, State
 from artifactd.names import versioned
 from artifactd.pace import LONGEST, Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
+
+_NAMES = {Doubt.STRANGE: Name.STRANGE, Doubt.FREE: Name.FREE}
 
 
 class Deliveries(Looks):
@@ -19,10 +21,13 @@ class Deliveries(Looks):
     def recover(self) -> int:
         """What was being uploaded when the last service ended is due again. Returns how many.
 
-        What the store holds of it is in doubt: the old content, the new, or a part.
+        What the store holds of it is in doubt: the old content, the new, or a part. Of what had still to be asked for,
+        nothing was sent.
         """
         return self._con.execute(
-            f"UPDATE files SET state = ?, doubt = ? WHERE state = {State.UPLOADING:d}", (State.DUE, Doubt.ASK)
+            "UPDATE files SET state = ?, doubt = CASE doubt WHEN ? THEN doubt ELSE ? END"
+            f" WHERE state = {State.UPLOADING:d}",
+            (State.DUE, Doubt.STRANGE, Doubt.ASK),
         ).rowcount
 
     def move_waits(self, seconds: float) -> None:
@@ -73,7 +78,7 @@ class Deliveries(Looks):
         rows = self._con.execute(
             "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
             " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
-            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told"
+            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told, f.doubt"
             " FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
             " JOIN runs r ON r.id = f.run"
             " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
@@ -96,6 +101,7 @@ class Deliveries(Looks):
                 ask=bool(row[14]),
                 role=row[15],
                 told=row[16],
+                name=_NAMES.get(row[17], Name.OURS),
             )
             # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
             alone = batch and (file.attempts or batch[0].attempts)
@@ -115,6 +121,14 @@ class Deliveries(Looks):
             "UPDATE files SET state = ? WHERE folder = ? AND name = ? AND state = ?",
             (State.DUE, file.folder, file.name, State.UPLOADING),
         )
+
+    def found_free(self, file: FileId) -> None:
+        """Nothing stands under a claimed file's name in its run: due as before, and from now on it may be sent."""
+        self._con.execute(
+            "UPDATE files SET doubt = ? WHERE folder = ? AND name = ? AND state = ? AND doubt = ?",
+            (Doubt.FREE, file.folder, file.name, State.UPLOADING, Doubt.STRANGE),
+        )
+        self.put_back(file)
 
     def delivered(
         self,
@@ -261,8 +275,8 @@ class Deliveries(Looks):
         state = State.FAILED if failure.kind is Kind.PERMANENT else State.DUE
         self._con.execute(
             "UPDATE files SET state = ?, due_at = ?, attempts = attempts + 1, kind = ?, error = ?, cure = ?,"
-            " doubt = max(doubt, ?) WHERE folder = ? AND name = ? AND state = ?",
-            (state, next_try, failure.kind, failure.error, failure.cure, Doubt.ASK if touched else Doubt.NONE)
+            " doubt = CASE WHEN ? AND doubt != ? THEN ? ELSE doubt END WHERE folder = ? AND name = ? AND state = ?",
+            (state, next_try, failure.kind, failure.error, failure.cure, touched, Doubt.STRANGE, Doubt.ASK)
             + (file.folder, file.name, State.UPLOADING),
         )
 

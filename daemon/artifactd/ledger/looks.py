@@ -106,14 +106,15 @@ class Looks(Base):
             sig = w.signature
             self._con.execute(
                 "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
-                " due_at, kind, error, cure, growth, role) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " due_at, kind, error, cure, growth, role, doubt)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (folder, name) DO UPDATE SET"
                 f" state = CASE WHEN state = {State.UPLOADING:d} AND excluded.state = {State.DUE:d}"
                 "   THEN state ELSE excluded.state END,"
                 " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
                 " inode = excluded.inode, due_at = excluded.due_at, attempts = 0, growth = excluded.growth,"
                 " digest = CASE WHEN dest IS excluded.dest THEN digest END,"
-                f" doubt = CASE WHEN dest IS excluded.dest THEN doubt ELSE {Doubt.ASK:d} END,"
+                f" doubt = CASE WHEN dest IS excluded.dest THEN doubt ELSE max(excluded.doubt, {Doubt.ASK:d}) END,"
                 " stored_size = CASE WHEN dest IS excluded.dest THEN stored_size END,"
                 " stored_at = CASE WHEN dest IS excluded.dest THEN stored_at END,"
                 " sent_at = min(sent_at, ?),"
@@ -123,7 +124,8 @@ class Looks(Base):
                 " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
                 " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
                 (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)
-                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth, w.role, now),
+                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth, w.role)
+                + (Doubt.STRANGE if w.strange else Doubt.NONE, now),
             )
 
     def forget(self, folder: int, names: Iterable[bytes]) -> None:

@@ -41,6 +41,24 @@ class Doubt(enum.IntEnum):
     """Something else: a part, or a content that the file had while it was sent."""
     ASK = 2
     """Perhaps just what the file holds now: its upload ended without a word. The store is asked before a repeat."""
+    STRANGE = 3
+    """What another host has put there: other hosts deliver into the run, and nothing was sent from here."""
+    FREE = 4
+    """Nothing, when it was asked; still nothing was sent from here."""
+
+
+class Name(enum.IntEnum):
+    """Whose an artifact's name is, where several hosts deliver into one run."""
+
+    OURS = 0
+    """This host's: what stands there may be overwritten."""
+    STRANGE = 1
+    """Not known. It is asked for, and the answer written down before anything is sent: after a crash, what this host
+    sent could not be told from what another one did."""
+    FREE = 2
+    """It was free, and that is written down: to be sent, if it still is."""
+    TAKEN = 3
+    """Another host's: it is compared, and never overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,7 @@ class Wanted:
         cure: What the user can do, for FAILED.
         growth: What may be taken for its content.
         role: What the run is told of its content, besides that it is an artifact; "" for nothing.
+        strange: Other hosts deliver into the run: what stands at a new destination is theirs.
     """
 
     name: bytes
@@ -98,6 +117,7 @@ class Wanted:
     cure: str | None = None
     growth: Growth = Growth.NONE
     role: str = ""
+    strange: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +139,7 @@ class DueFile:
         ask: The store may hold this content without our knowing: it is asked before anything is sent.
         role: As in ``Wanted``.
         told: The mark of what the run was told of it; None for nothing.
+        name: Whose its name in the run is.
     """
 
     id: FileId
@@ -135,6 +156,7 @@ class DueFile:
     ask: bool = False
     role: str = ""
     told: bytes | None = None
+    name: Name = Name.OURS
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,22 +49,37 @@ class Runs(Base):
         """One run by its row's number."""
         return _run(self._con.execute(f"SELECT {_RUN_COLUMNS} WHERE r.id = ?", (run,)).fetchone())
 
-    def set_run_id(self, run: int, run_id: str, status: str, applied: str, *, found: bool = False) -> None:
+    def set_run_id(
+        self, run: int, run_id: str, status: str, applied: str, *, found: bool = False, fleet: bool = False
+    ) -> None:
         """The run exists under this id; `applied` is the settings text that the server now knows.
 
         Where it had another id before, that run was purged with all it held: what is still on disk is due again. A run
-        that was `found` and not made may hold files that the ledger knows nothing of, as when the ledger was lost.
+        that was `found` and not made may hold files that the ledger knows nothing of, as when the ledger was lost; one
+        of a `fleet` may hold those of other hosts.
         """
         self._con.execute("UPDATE runs SET found = ? WHERE id = ? AND run_id IS NULL", (found, run))
-        self._con.execute(
-            f"UPDATE files SET state = 0, due_at = 0, doubt = {Doubt.CHANGED:d} WHERE run = ? AND state = 2"
-            " AND EXISTS (SELECT 1 FROM runs WHERE id = ? AND run_id != ?)",
-            (run, run, run_id),
-        )
+        (before,) = self._con.execute("SELECT run_id FROM runs WHERE id = ?", (run,)).fetchone()
+        if before not in (None, run_id):
+            self._void_receipts(run, Doubt.STRANGE if fleet else Doubt.CHANGED)
         self._con.execute(
             "UPDATE runs SET run_id = ?, status = ?, applied = ?, kind = NULL, error = NULL, cure = NULL, attempts = 0,"
             " next_try = 0 WHERE id = ?",
             (run_id, status, applied, run),
+        )
+
+    def _void_receipts(self, run: int, doubt: Doubt) -> None:
+        self._con.execute(
+            "DELETE FROM versions WHERE EXISTS (SELECT 1 FROM files f WHERE f.run = ? AND f.folder = versions.folder"
+            " AND f.name = versions.name AND f.dest = versions.base)",
+            (run,),
+        )
+        # What is due or failed may have been stored as well, with this content or an older one.
+        self._con.execute(
+            "UPDATE files SET due_at = CASE state WHEN 2 THEN 0 ELSE due_at END,"
+            " state = CASE state WHEN 2 THEN 0 ELSE state END, doubt = ?, told = NULL"
+            " WHERE run = ? AND state IN (0, 2, 3)",
+            (doubt, run),
         )
 
     def forget_found(self) -> None:

@@ -1,23 +1,28 @@
 """Runs: one per folder, found before made, with the server as the witness.
 
 MLflow has no unique key for runs, so the key is a tag set in the very request that creates the run, and every
-creation is preceded by a search: an answer that was lost is found by the next try.
+creation is preceded by a search: an answer that was lost is found by the next try. Where several hosts may create it
+at the same moment, they elect it (``election``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from artifactd import failpoint
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
+from artifactd.tracking import election
 from artifactd.tracking.classify import classify
+from artifactd.tracking.election import KEY_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KEY_TAG = "artifactd.key"
+FAILED_TAG = "artifactd.failed"
+"""On a run of several hosts: the name of one whose part has failed."""
 _PER_REQUEST = 100
 """Params, or tags, that MLflow takes in one ``log_batch``."""
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -27,6 +32,7 @@ _REFUSED_RUN = (
     "then `artifactd retry`"
 )
 _KEPT = ("artifactd.", "mlflow.source.")
+_KEPT_BY_A_FLEET = ("artifactd.host",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class RunSpec:
         tags: Further tags.
         params: Params from artifactd.toml.
         named: The name was chosen in artifactd.toml, so an adopted run gets it too.
+        fleet: Other hosts have the same key, and may look for the run at the same moment.
     """
 
     key: str | None
@@ -52,6 +59,7 @@ class RunSpec:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     named: bool = False
+    fleet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +91,15 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
         experiment = _experiment(client, spec)
         run = _find(client, experiment, spec)
         found = run is not None
-        if run is None:
+        if run is None and spec.fleet:
+            run, found = _elected(client, experiment, spec)
+        elif run is None:
             failpoint.reach("create_run.before")
             run = client.create_run(experiment, run_name=spec.name, tags={KEY_TAG: spec.key or "", **spec.tags})
             failpoint.reach("create_run.after")
         _update(client, spec, run)
+        if spec.fleet:
+            election.tidy(client, run)
         return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri, found)
     except Exception as exc:
         failure = classify(exc, target=target, scope=Scope.TARGET)
@@ -122,8 +134,18 @@ def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
     raise DeliveryError(_deleted_run(run_id))
 
 
-def end_run(client: MlflowClient, run_id: str, status: str, target: str) -> None:
+def end_run(client: MlflowClient, run_id: str, status: str, target: str, *, fleet: bool = False) -> str:
     """Set a final status, with the time of now.
+
+    Args:
+        client: Of the server.
+        run_id: The run.
+        status: FINISHED or FAILED.
+        target: The server, for messages.
+        fleet: Other hosts end this run as well: what FAILED for one of them is never FINISHED by another.
+
+    Returns:
+        The status that the run has.
 
     Raises:
         DeliveryError: The server cannot be asked or refuses.
@@ -131,10 +153,32 @@ def end_run(client: MlflowClient, run_id: str, status: str, target: str) -> None
     inspect_run(client, run_id, target)
     try:
         failpoint.reach("end_run.before")
-        client.set_terminated(run_id, status=status)
+        if fleet:
+            status = _end_of_fleet(client, run_id, status)
+        else:
+            client.set_terminated(run_id, status=status)
         failpoint.reach("end_run.after")
     except Exception as exc:
         raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
+    return status
+
+
+def _end_of_fleet(client: MlflowClient, run_id: str, status: str) -> str:
+    # A status cannot be set on a condition. So a failure is written down before it is set, and looked for after
+    # another status is: whichever of two hosts comes last, it is the failure that stays.
+    if status == "FAILED":
+        client.set_tag(run_id, FAILED_TAG, socket.gethostname())
+    run = client.get_run(run_id)
+    if status != "FAILED" and (run.info.status == "FAILED" or FAILED_TAG in run.data.tags):
+        status = "FAILED"
+    if run.info.status != "FAILED":
+        client.set_terminated(run_id, status=status)
+        failpoint.reach("end_run.set")
+        if status != "FAILED" and FAILED_TAG in client.get_run(run_id).data.tags:
+            client.set_terminated(run_id, status="FAILED")
+            status = "FAILED"
+    election.tidy(client, run)
+    return status
 
 
 def _is_purged(client: MlflowClient, run_id: str) -> bool:
@@ -168,6 +212,20 @@ def _experiment(client: MlflowClient, spec: RunSpec) -> str:
     return str(found.experiment_id)
 
 
+def _elected(client: MlflowClient, experiment: str, spec: RunSpec) -> tuple[Any, bool]:
+    """The run that this host and the others have elected, and whether it was there before it was asked for."""
+    key = spec.key or ""
+
+    def create(tags: Mapping[str, str]) -> Any:
+        return client.create_run(experiment, run_name=spec.name, tags={**tags, **spec.tags})
+
+    run, made = election.elect(client, experiment, key, find=lambda: _find(client, experiment, spec), create=create)
+    if run.info.lifecycle_stage != "active":
+        raise DeliveryError(_deleted_run(run.info.run_id))
+    election.crown(client, run, key)
+    return run, not made
+
+
 def _find(client: MlflowClient, experiment: str, spec: RunSpec) -> Any:
     from mlflow.entities import ViewType  # noqa: PLC0415  (costs 80 MiB and seconds)
 
@@ -189,8 +247,9 @@ def _update(client: MlflowClient, spec: RunSpec, run: Any) -> None:
     """Send what differs, so that a repeat after a lost answer changes nothing."""
     # An adopted run may belong to another folder or host: what that one wrote about itself stays.
     ours = spec.key is not None
+    kept = _KEPT_BY_A_FLEET if spec.fleet else () if ours else _KEPT
     old = run.data.tags
-    tags = {k: v for k, v in spec.tags.items() if old.get(k) != v and (ours or k not in old or not k.startswith(_KEPT))}
+    tags = {k: v for k, v in spec.tags.items() if old.get(k) != v and (k not in old or not k.startswith(kept))}
     params = {k: v for k, v in spec.params.items() if run.data.params.get(k) != v}
     if tags or params:
         from mlflow.entities import Param, RunTag  # noqa: PLC0415  (costs 80 MiB and seconds)
