@@ -40,6 +40,15 @@ class EndRun:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRun:
+    """Ask how a run stands, and change nothing."""
+
+    target: Target
+    run: int
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
     """A watched root.
 
@@ -66,7 +75,7 @@ class Deliver:
     files: tuple[DueFile, ...]
 
 
-Job = PrepareRun | EndRun | Deliver
+Job = PrepareRun | EndRun | AskRun | Deliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class RunReady:
     run_id: str
     status: str
     found: bool = False
+    experiment_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

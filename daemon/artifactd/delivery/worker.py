@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from artifactd import failpoint
 from artifactd.delivery.messages import (
     Answer,
+    AskRun,
     Deliver,
     EndRun,
     Finished,
@@ -61,7 +62,7 @@ def serve(line: Connection) -> None:
             job = line.recv()
         except (EOFError, OSError):
             return
-        if isinstance(job, PrepareRun | EndRun | Deliver):  # a late Wrap finds nothing to wrap up
+        if isinstance(job, PrepareRun | EndRun | AskRun | Deliver):  # a late Wrap finds nothing to wrap up
             for answer in worker.do(job, line):
                 line.send(answer)
 
@@ -89,7 +90,10 @@ class Worker:
             match job:
                 case PrepareRun():
                     info = runs.prepare_run(client, job.spec, job.target.uri)
-                    yield RunReady(info.run_id, info.status, info.found)
+                    yield RunReady(info.run_id, info.status, info.found, info.experiment_id)
+                case AskRun():
+                    info = runs.inspect_run(client, job.run_id, job.target.uri)
+                    yield RunReady(info.run_id, info.status, True, info.experiment_id)
                 case EndRun():
                     runs.end_run(client, job.run_id, job.status, job.target.uri)
                     yield RunEnded(job.status)
