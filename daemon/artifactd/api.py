@@ -21,14 +21,13 @@ from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.errors import ArtifactdError, FailedError, NotStoredError, Unstored, UsageError, WaitTimeoutError
 from artifactd.explain import Watch, wait_of
 from artifactd.ledger import FileView, LedgerError, Report, State
-from artifactd.ledger.report import holder
 from artifactd.onepass import PATIENCE, Result, run_pass
 from artifactd.paths import join, within
 from artifactd.secrets import mask
 from artifactd.settings import as_known, inside, reader_config, service_config, watches_of
 from artifactd.standing import next_try, read
 from artifactd.text import printable
-from artifactd.waiting import Look, until_stored
+from artifactd.waiting import Look, service_at, until_stored
 from artifactd.wayback.find import find_runs
 
 Folder: TypeAlias = str | os.PathLike[str]
@@ -168,10 +167,10 @@ def sync(
         _path(config), _path(state_dir), directory=only, settle=settle, log_format=None, log_level="error"
     )
     settings = as_known(settings, only)
-    service = holder(settings.state_dir)
+    begun = time.monotonic()
+    service = service_at(settings.state_dir, deadline)
     if service is None:
         return _synced(run_pass(settings, only=inside(only, settings), deadline=deadline), settings)
-    begun = time.monotonic()
     looks: list[Look] = []
     first: list[Look] = []
     for watch, path in _covering(settings, only):

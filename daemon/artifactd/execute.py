@@ -28,7 +28,7 @@ from artifactd.runfolder import MARKERS, adopted_run_id
 from artifactd.settings import watches_of
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
-from artifactd.waiting import Look, look, until_stored
+from artifactd.waiting import Look, look, service_at, until_stored
 from artifactd.watching.claim import Claim, TakenError
 
 _DEFAULT_EXPERIMENT = "Default"
@@ -197,12 +197,21 @@ def deliver(place: Place, *, deadline: float | None) -> Look:
     """
     watch = Watch(os.fsencode(place.watch.path), layout_of(place.watch), place.watch.settle)
     state_dir = place.config.state_dir
-    if holder(state_dir) is None:
-        run_pass(place.config, only=Path(os.fsdecode(place.path)), deadline=deadline)
-        return look(state_dir, watch, place.path)
-    return until_stored(
-        state_dir, watch, place.path, deadline=deadline, patience=max(PATIENCE, 2 * watch.settle), despite_failures=True
-    )
+    begun = time.monotonic()
+    while True:
+        rest = None if deadline is None else max(0.0, deadline - (time.monotonic() - begun))
+        if service_at(state_dir, rest) is not None:
+            patience = max(PATIENCE, 2 * watch.settle)
+            return until_stored(
+                state_dir, watch, place.path, deadline=rest, patience=patience, despite_failures=True
+            )  # fmt: skip
+        try:
+            run_pass(place.config, only=Path(os.fsdecode(place.path)), deadline=rest)
+        except ArtifactdError:
+            if holder(state_dir) is None:
+                raise
+        else:
+            return look(state_dir, watch, place.path)
 
 
 # -- folder ------------------------------------------------------------------------------------------------------

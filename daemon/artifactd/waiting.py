@@ -28,6 +28,8 @@ GONE_FOR = 10.0
 """Seconds without a service after which nobody is expected to deliver: one that crashed is started again sooner."""
 
 _EVERY = 0.1
+_SERVICE = "artifactd run"
+"""As ``service`` names itself; the others deliver only what they were asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,21 @@ def look(state_dir: Path, watch: Watch, path: bytes) -> Look:
         len(stored), sum(view.stored_size or 0 for view in stored), tuple(left), tuple(failed),
         any(view.state is State.UPLOADING for view in known.values()), ended and ending, unreachable,
     )  # fmt: skip
+
+
+def service_at(state_dir: Path, deadline: float | None) -> str | None:
+    """The service that works with a state folder; a pass of another command is waited for, up to `deadline` seconds.
+
+    Returns:
+        What holds the folder, as it names itself; None when nothing does.
+    """
+    begun = time.monotonic()
+    while True:
+        name = holder(state_dir)
+        late = deadline is not None and time.monotonic() - begun >= deadline
+        if name is None or name.startswith(_SERVICE) or late:
+            return name
+        time.sleep(_EVERY)
 
 
 def until_stored(
