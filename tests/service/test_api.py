@@ -52,7 +52,7 @@ def test_beside_a_service_a_folder_is_waited_for_to_its_end(mlflow_server: Mlflo
             artifactd.wait(tmp_path, timeout=60, config=program.config)
 
 
-def test_a_time_that_is_over_says_what_is_left_and_why(tmp_path: Path) -> None:
+def test_a_time_that_is_over_says_what_is_left_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(tmp_path, tracking_uri=f"http://127.0.0.1:{free_port()}")
     folder = write(program, "e/r/a")
     with program.running():
@@ -62,6 +62,7 @@ def test_a_time_that_is_over_says_what_is_left_and_why(tmp_path: Path) -> None:
     assert [f.path for f in over.value.files] == [str(folder / "a")]
     with pytest.raises(ArtifactdError, match="no run is known"):
         artifactd.run_for(folder, config=program.config)
+    monkeypatch.setattr("artifactd.waiting.GONE_FOR", 0.2)
     with pytest.raises(NotStoredError, match="no artifactd works"):
         artifactd.wait(folder, timeout=60, config=program.config)
 

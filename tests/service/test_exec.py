@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +59,12 @@ def test_beside_a_service_there_is_one_run_and_a_failing_command_fails_it(
         run = wait_for(
             lambda: next((r for r in oracle.runs("beside") if r.info.status == "FAILED"), None), program.text()
         )
+        seen = program.drop / "beside" / "seen"
+        seen.mkdir()
+        (seen / "before.txt").touch()
+        again = exec_(program, "--dir", str(seen), "--deadline", "30s", python=WRITES)
+        assert again.returncode == 0, again.stderr
+        assert oracle.run("beside", "seen").info.run_id == (seen / "out.txt").read_text()
     folder = program.drop / "beside" / "r"
     assert (folder / ".failed").read_text() == "1\n"
     assert run.info.run_id == (folder / "out.txt").read_text() == oracle.run("beside", "r").info.run_id
@@ -72,7 +77,10 @@ def test_a_job_that_logs_into_its_run_by_mlflow_has_one_run_with_files_and_metri
 ) -> None:
     program = Program(tmp_path, tracking_uri=mlflow_server.uri)
     job = WRITES + "\nimport mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('loss', 0.5)\n"
-    done = exec_(program, "--experiment", "logs", "--run", "ok", python=job)
+    folder = program.drop / "logs" / "ok"
+    folder.mkdir(parents=True)
+    (folder / "before.txt").touch()
+    done = exec_(program, "--dir", str(folder), python=job)
     assert done.returncode == 0, done.stderr
     oracle = Oracle(mlflow_server.uri)
     run = oracle.run("logs", "ok")
@@ -92,8 +100,10 @@ def test_a_server_that_is_away_does_not_keep_the_command_from_running(tmp_path: 
     assert str(folder / "a") in done.stderr
 
 
-def test_signals_reach_the_command_whose_words_are_kept_as_they_come(tmp_path: Path) -> None:
-    program = Program(tmp_path)
+def test_signals_reach_the_command_whose_words_are_kept_as_they_come(
+    mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    program = Program(tmp_path, tracking_uri=mlflow_server.uri)
     slow = (
         "import signal, sys, time\n"
         "asked = []\n"
@@ -105,8 +115,8 @@ def test_signals_reach_the_command_whose_words_are_kept_as_they_come(tmp_path: P
         "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
         "signal.raise_signal(signal.SIGTERM)\n"
     )
-    job = begin(program, "--run", "r", "--capture", python=slow)
-    folder = program.drop / "Default" / "r"
+    job = begin(program, "--experiment", "signals", "--run", "r", "--capture", python=slow)
+    folder = program.drop / "signals" / "r"
     log = folder / "stdout.log"
     try:
         wait_for(lambda: log.exists() and log.read_text() == "begun\n", "the first words, while it runs", 40)
@@ -125,18 +135,26 @@ def test_signals_reach_the_command_whose_words_are_kept_as_they_come(tmp_path: P
     assert (folder / "stderr.log").read_text() == "worse\n"
     assert "worse\n" in err
     assert (folder / ".failed").read_text() == "143\n"
-    oracle = Oracle(f"sqlite:///{program.state}/mlflow.db")
-    assert oracle.run("Default", "r").info.status == "FAILED"
+    assert Oracle(mlflow_server.uri).run("signals", "r").info.status == "FAILED"
 
 
-def test_two_that_begin_together_with_one_folder_make_one_run(tmp_path: Path) -> None:
-    program = Program(tmp_path)
-    job = WRITES + "; import time; time.sleep(6)"
-    with ThreadPoolExecutor(2) as both:
-        done = list(both.map(lambda _: exec_(program, "--run", "r", python=job), range(2)))
-    assert sorted(d.returncode for d in done) == [0, 1], [d.stderr for d in done]
-    assert any("is in use" in d.stderr for d in done)
-    assert len(Oracle(f"sqlite:///{program.state}/mlflow.db").runs("Default")) == 1
+def test_two_that_begin_together_with_one_folder_make_one_run(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    program = Program(tmp_path, tracking_uri=mlflow_server.uri)
+    job = WRITES + "; import time\nwhile not os.path.exists(os.path.join(d, '..', 'go')): time.sleep(0.05)"
+    both = [begin(program, "--experiment", "both", "--run", "r", python=job) for _ in range(2)]
+    try:
+        refused = wait_for(lambda: next((p for p in both if p.poll() is not None), None), "one is refused", 60)
+        (program.drop / "both" / "go").touch()
+        said = refused.communicate()[1]
+        assert (refused.returncode, "is in use: " in said) == (1, True), said
+        both.remove(refused)
+        said = both[0].communicate(timeout=60)[1]
+        assert both[0].returncode == 0, said
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+    assert len(Oracle(mlflow_server.uri).runs("both")) == 1
 
 
 def test_what_cannot_start_makes_nothing(tmp_path: Path) -> None:
