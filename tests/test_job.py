@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import sys
 import time
 from pathlib import Path
@@ -49,3 +50,28 @@ def test_a_background_process_that_keeps_the_pipe_does_not_keep_us(tmp_path: Pat
     took = time.monotonic() - begun
     os.kill(int((tmp_path / "pid").read_text()), 9)
     assert took < 15
+
+
+def test_ctrl_c_reaches_the_command_once(tmp_path: Path) -> None:
+    counts = (
+        "import signal, sys, time\n"
+        "seen = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
+        "print('ready', flush=True)\n"
+        "end = time.monotonic() + 20\n"
+        "while not seen and time.monotonic() < end: time.sleep(0.01)\n"
+        "settled = time.monotonic() + 0.5\n"
+        "while time.monotonic() < settled: time.sleep(0.05)\n"
+        "sys.exit(len(seen))\n"
+    )
+    ours = "import os, sys; from artifactd import job; exit(40 + job.run([sys.executable, *sys.argv[1:]], os.environ))"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(PYTHON, [PYTHON, "-c", ours, "-c", counts])  # noqa: S606 (a list, as everywhere)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 41
