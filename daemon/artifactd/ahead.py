@@ -24,7 +24,7 @@ from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
 from artifactd.tracking.runs import RunSpec
 
-WITHIN = 45.0
+WITHIN = 60.0
 """Seconds in which the run must be there, MLflow's import included: the command does not wait for longer."""
 
 _TRIES = 3

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifactd import job
+from artifactd import job, log
 from artifactd.ahead import Made, make_run, placed_at
 from artifactd.api import own_path
 from artifactd.config import Config, WatchConfig, layout_of
@@ -247,12 +247,13 @@ def _mark(path: bytes, code: int) -> None:
     name, text = (b".failed", f"{code}\n") if code else (b".done", "")
     if not code and any(os.path.lexists(join(path, marker)) for marker in MARKERS):
         return
-    with contextlib.suppress(FileExistsError):
-        try:
-            with open(join(path, name), "x", encoding="ascii") as stream:
-                stream.write(text)
-        except FileNotFoundError:
-            return  # the command removed its folder
+    try:
+        with open(join(path, name), "x", encoding="ascii") as stream:
+            stream.write(text)
+    except FileExistsError:
+        pass
+    except OSError as exc:  # a full disk, or the command removed its folder: its code is what counts now
+        log.get().error("the run's end cannot be marked", path=printable(join(path, name)), reason=exc.strerror)
 
 
 # -- run ---------------------------------------------------------------------------------------------------------

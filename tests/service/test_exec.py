@@ -157,6 +157,13 @@ def test_two_that_begin_together_with_one_folder_make_one_run(mlflow_server: Mlf
     assert len(Oracle(mlflow_server.uri).runs("both")) == 1
 
 
+def test_a_command_that_removes_its_folder_keeps_its_code(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    program = Program(tmp_path, tracking_uri=mlflow_server.uri)
+    job = "import os; os.rmdir(os.environ['ARTIFACTD_RUN_DIR']); raise SystemExit(9)"
+    done = exec_(program, "--experiment", "gone", "--run", "r", python=job)
+    assert (done.returncode, "cannot be marked" in done.stderr) == (9, True), done.stderr
+
+
 def test_what_cannot_start_makes_nothing(tmp_path: Path) -> None:
     program = Program(tmp_path)
     done = program.call("exec", "--config", str(program.config), "--", "no-such-program-here")
