@@ -15,6 +15,7 @@ import pytest
 
 from artifactd.delivery import worker as room
 from artifactd.delivery.messages import (
+    AskRun,
     Deliver,
     EndRun,
     Finished,
@@ -259,8 +260,28 @@ def test_a_stop_between_files_reports_what_was_done(bench: Bench) -> None:
 
 
 def test_prepare_finds_the_run_that_a_lost_answer_left(bench: Bench) -> None:
+    from mlflow import MlflowClient
+
     (again,) = Worker().do(bench.prepare())
-    assert again == RunReady(bench.run_id, "RUNNING", found=True)
+    assert isinstance(again, RunReady)
+    assert (again.run_id, again.status, again.found) == (bench.run_id, "RUNNING", True)
+    (asked,) = bench.worker.do(AskRun(bench.target, 0, bench.run_id))
+    assert asked == again
+    experiment = MlflowClient(bench.target.uri).get_experiment_by_name("e")
+    assert experiment is not None
+    assert again.experiment_id == experiment.experiment_id
+
+
+def test_an_end_that_the_job_gave_itself_keeps_its_time(bench: Bench) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(bench.target.uri)
+    run = client.create_run("0").info.run_id
+    client.set_terminated(run, "FINISHED", end_time=1234)
+    assert list(bench.worker.do(EndRun(bench.target, 1, run, "FINISHED"))) == [RunEnded("FINISHED")]
+    assert client.get_run(run).info.end_time == 1234
+    assert list(bench.worker.do(EndRun(bench.target, 1, run, "FAILED"))) == [RunEnded("FAILED")]
+    assert client.get_run(run).info.status == "FAILED"
 
 
 def test_prepare_tells_what_changed_and_adopts(bench: Bench) -> None:
@@ -271,7 +292,7 @@ def test_prepare_tells_what_changed_and_adopts(bench: Bench) -> None:
     adopt = bench.prepare(
         key=None, run_id=other.info.run_id, name="ours", tags={"artifactd.host": "h", "team": "x"}, params={"lr": "0.1"}
     )
-    assert list(bench.worker.do(adopt)) == [RunReady(other.info.run_id, "RUNNING", found=True)]
+    assert list(bench.worker.do(adopt)) == [RunReady(other.info.run_id, "RUNNING", found=True, experiment_id="0")]
     run = client.get_run(other.info.run_id)
     assert (run.info.run_name, run.data.tags["artifactd.host"], run.data.tags["team"]) == ("theirs", "elsewhere", "x")
     assert run.data.params == {"lr": "0.1"}

@@ -14,11 +14,12 @@ import pytest
 import typer
 
 from artifactd.cli import app
-from artifactd.cli.status import Standing, as_data
+from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, layout_of, load_config
 from artifactd.layout import Destination, Ignored
 from artifactd.ledger.rows import Totals
 from artifactd.runfolder import MARKERS, parse_settings
+from artifactd.standing import Standing
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

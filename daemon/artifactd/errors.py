@@ -89,3 +89,51 @@ class DeliveryError(ArtifactdError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.error, failure.cure)
         self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Unstored:
+    """A file that is not stored.
+
+    Attributes:
+        path: Absolute, as people may see it.
+        reason: What it waits for, or that it failed.
+        error: The last error; empty for none.
+        cure: What the user can do; empty when waiting is all there is.
+        kind: How the error is treated: transient, permanent, paused; None for no error.
+        next_try: Unix seconds; None when no time is known.
+        held: It is the server that takes nothing now.
+    """
+
+    path: str
+    reason: str
+    error: str = ""
+    cure: str = ""
+    kind: str | None = None
+    next_try: float | None = None
+    held: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}{f': {self.error}' if self.error else ''}"
+
+
+class NotStoredError(ArtifactdError):
+    """Not all of a folder is stored.
+
+    Attributes:
+        files: What is not, and why.
+    """
+
+    exit_code = 3
+
+    def __init__(self, problem: str, cure: str, files: tuple[Unstored, ...]) -> None:
+        super().__init__(problem, cure)
+        self.files = files
+
+
+class FailedError(NotStoredError):
+    """Files failed, and time alone does not mend them."""
+
+
+class WaitTimeoutError(NotStoredError):
+    """The time is over, and files still wait."""

@@ -73,6 +73,26 @@ class Facts:
     told: bool = False
 
 
+def key_of(where: Place, path: bytes) -> str:
+    """The key of the run of the folder with this absolute path."""
+    owner = "fleet" if where.fleet else where.host
+    return hashlib.sha256(owner.encode() + b"\0" + path).hexdigest()[:40]
+
+
+def tags_of(where: Place, path: bytes, placed: Destination, settings: RunSettings) -> dict[str, str]:
+    """The tags of the run of the folder with this absolute path, its key aside."""
+    tags = {
+        "artifactd.host": where.host,
+        "artifactd.path": encode_text(path, limit=_TAG_LIMIT),
+        "mlflow.source.name": "artifactd",
+    }
+    tags |= {f"artifactd.{name}": value for name, value in placed.names}
+    tags |= dict(settings.tags)
+    if settings.description is not None:
+        tags[NOTE_TAG] = settings.description
+    return tags
+
+
 class RunFolders:
     """Args as ``Looker`` takes them."""
 
@@ -142,8 +162,7 @@ class RunFolders:
 
     def _key(self, run_folder: bytes) -> str:
         """The run's key: the same for the same folder of one host (or fleet), and plain enough for a search filter."""
-        owner = "fleet" if self._where.fleet else self._where.host
-        return hashlib.sha256(owner.encode() + b"\0" + join(self._path, run_folder)).hexdigest()[:40]
+        return key_of(self._where, join(self._path, run_folder))
 
     def row(self, placed: Destination, facts: Facts, now: float) -> int:
         """The run's number in the ledger, made when it is new. `now` (unix seconds) says whether its settings are told.
@@ -157,15 +176,7 @@ class RunFolders:
             )  # fmt: skip
         at_rest = now >= facts.rest_at
         if not facts.told and (at_rest or self._ledger.run(facts.row).run_id is None):
-            tags = {
-                "artifactd.host": self._where.host,
-                "artifactd.path": encode_text(join(self._path, placed.folder), limit=_TAG_LIMIT),
-                "mlflow.source.name": "artifactd",
-            }
-            tags |= {f"artifactd.{name}": value for name, value in placed.names}
-            tags |= dict(facts.settings.tags)
-            if facts.settings.description is not None:
-                tags[NOTE_TAG] = facts.settings.description
+            tags = tags_of(self._where, join(self._path, placed.folder), placed, facts.settings)
             told = {"params": dict(facts.settings.params), "name": facts.settings.name}
             self._ledger.set_run_settings(facts.row, tags, told)
             facts.told = at_rest

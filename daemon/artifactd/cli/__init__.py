@@ -20,6 +20,7 @@ from artifactd.cli.common import end_well, guarded
 _COMMANDS = {
     "run": "Run the service in the foreground.",
     "sync": "Deliver what is at rest, once, and say what became of it.",
+    "exec": "Run a command whose files become a run.",
     "check": "See whether the configuration, the server and the stores work.",
     "explain": "Say where a file stands, and why.",
     "status": "Show counts, lag, runs, failures and the health of the watches.",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from artifactd import log
 from artifactd.cli import common
-from artifactd.cli.settings import reader_config
 from artifactd.config import Config
 from artifactd.ledger import LedgerError, Report
 from artifactd.secrets import mask
+from artifactd.settings import reader_config
 from artifactd.tracking.environment import require_engine
 from artifactd.wayback.find import Found, find_runs
 from artifactd.wayback.shelf import Shelf

@@ -15,12 +15,12 @@ import typer
 from rich.text import Text
 
 from artifactd.cli import common, tables
-from artifactd.cli.settings import service_config
 from artifactd.config import Config, WatchConfig, masked
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import LedgerError, Report
 from artifactd.ledger.report import holder
 from artifactd.secrets import mask
+from artifactd.settings import service_config
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
 from artifactd.tracking.probe import probe

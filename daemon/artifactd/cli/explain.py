@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from artifactd.cli import common, tables
-from artifactd.cli.settings import reader_config
-from artifactd.config import Config, WatchConfig, layout_of
-from artifactd.errors import ArtifactdError
+from artifactd.config import Config, layout_of
 from artifactd.explain import FAILED, IGNORED, MISSING, OUTSIDE, STORED, WAITING, Answer, Explainer, Summary, Watch
 from artifactd.ledger import LedgerError, Report
 from artifactd.ledger.report import holder
+from artifactd.settings import reader_config, watches_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -63,15 +61,7 @@ def explain(
 
 
 def _watches(config: Config, report: Report | None) -> list[Watch]:
-    """The configured watches; without a config file those that the ledger knows, by the default rules."""
-    watches = config.watch
-    if not watches and report is not None:
-        watches = tuple(WatchConfig(path=Path(os.fsdecode(w.path))) for w in report.watches())
-    if not watches:
-        raise ArtifactdError(
-            "no folder is watched yet, so nothing can be said about any", "Name the configuration: --config FILE"
-        )
-    return [Watch(os.fsencode(w.path), layout_of(w), w.settle) for w in watches]
+    return [Watch(os.fsencode(w.path), layout_of(w), w.settle) for w in watches_of(config, report)]
 
 
 def _show(answer: Answer) -> None:

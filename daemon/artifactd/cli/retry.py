@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from artifactd.cli import common, tables
-from artifactd.cli.settings import reader_config
 from artifactd.errors import UsageError
 from artifactd.ledger import Report
 from artifactd.ledger.report import holder
+from artifactd.settings import reader_config
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

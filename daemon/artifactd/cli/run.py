@@ -9,9 +9,9 @@ import typer
 
 from artifactd import log
 from artifactd.cli import common
-from artifactd.cli.settings import service_config
 from artifactd.config import Config
 from artifactd.service import Service
+from artifactd.settings import service_config
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,18 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from artifactd.cli import common, tables
-from artifactd.cli.settings import reader_config
 from artifactd.errors import Kind
 from artifactd.ledger import FileView, Report, State
-from artifactd.ledger.report import RunView, holder
 from artifactd.paths import within
+from artifactd.settings import reader_config
+from artifactd.standing import Standing, next_try, read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import RenderableType
 
-    from artifactd.ledger import Blockage, Runaway, Totals, WatchView
+    from artifactd.ledger import Runaway, WatchView
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -35,28 +34,6 @@ _FAILURES_SHOWN = 20
 _EVERY = 1.0
 _AT_LEAST_EVERY = 5.0
 """Seconds after which a ledger that did not change is asked again: whether a service works does not show in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the ledger says at one moment."""
-
-    service: str | None
-    totals: Totals
-    watches: list[WatchView]
-    runs: list[RunView]
-    failures: list[FileView]
-    held: dict[str, Blockage]
-    runaways: list[Runaway] = field(default_factory=list)
-
-    def count(self, state: State) -> int:
-        """Files in a state."""
-        return self.totals.states.get(state, 0)
-
-    def lag(self) -> float:
-        """Seconds since the oldest pending file changed; 0 when nothing is pending."""
-        oldest = self.totals.oldest_due
-        return 0.0 if oldest is None else max(0.0, time.time() - oldest)
 
 
 @app.command(epilog="Example: [bold]artifactd status --watch[/]")
@@ -82,21 +59,6 @@ def status(
             common.out().print(as_table(read(report, folder), folder))
     finally:
         report.close()
-
-
-def read(report: Report, folder: Path) -> Standing:
-    """Ask the ledger once."""
-    with report.snapshot():
-        held = report.blockages() | {tables.path(run): block for run, block in report.held_runs().items()}
-        return Standing(
-            holder(folder), report.totals(), report.watches(), report.runs(),
-            [f for f in report.failures() if not _is_told_by_what_holds_it_back(f)], held,
-            report.runaways(time.time()),
-        )  # fmt: skip
-
-
-def _is_told_by_what_holds_it_back(file: FileView) -> bool:
-    return file.state is State.DUE and file.blockage is not None and file.error == file.blockage.error
 
 
 def as_data(now: Standing) -> dict[str, Any]:
@@ -159,14 +121,8 @@ def _failure(file: FileView) -> dict[str, Any]:
         "error": file.error or "",
         "kind": file.kind if file.kind in set(Kind) else str(Kind.PERMANENT),
         "attempts": file.attempts,
-        "next_try": tables.iso(_next_try(file)),
+        "next_try": tables.iso(next_try(file)),
     }
-
-
-def _next_try(file: FileView) -> float | None:
-    if file.state is not State.DUE:
-        return None
-    return max(file.due_at or 0.0, file.blockage.next_try if file.blockage else 0.0)
 
 
 # -- for people --------------------------------------------------------------------------------------------------
@@ -253,7 +209,7 @@ def _runs(now: Standing) -> Table:
 
 def _failures(now: Standing) -> Iterator[RenderableType]:
     for file in now.failures[:_FAILURES_SHOWN]:
-        again = _next_try(file)
+        again = next_try(file)
         yield Text("  " + tables.path(file.path), overflow="fold")
         yield tables.details(
             [

@@ -14,11 +14,11 @@ from rich.text import Text
 from artifactd import log
 from artifactd.cli import common, tables
 from artifactd.cli.progress import Bar
-from artifactd.cli.settings import duration, service_config
 from artifactd.config import Config
 from artifactd.explain import wait_of
 from artifactd.ledger import FileView
 from artifactd.onepass import Progress, Result, run_pass
+from artifactd.settings import as_known, duration, inside, service_config
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -55,6 +55,7 @@ def sync(
     settings = service_config(
         config, state_dir, directory=directory, settle=settle, log_format=log_format, log_level=log_level or "warning"
     )
+    settings = as_known(settings, directory)
     with Bar("Delivering", quiet=json_) as bar:
         log.configure(settings.log.format, settings.log.level)  # now, so that its lines go above the bar
 
@@ -63,21 +64,12 @@ def sync(
             whole = progress.stored_bytes + progress.pending_bytes
             bar.show(done, done + progress.pending, progress.stored_bytes, whole)
 
-        result = run_pass(settings, only=_inside(directory, settings), deadline=most, show=show)
+        result = run_pass(settings, only=inside(directory, settings), deadline=most, show=show)
     if json_:
         common.print_json(_data(result))
     else:
         _print(result, settings)
     raise typer.Exit(result.exit_code)
-
-
-def _inside(directory: Path | None, config: Config) -> Path | None:
-    """DIR as a folder inside its watch; None when it is the whole of it."""
-    if directory is None:
-        return None
-    watch = config.watch[0].path
-    rel = os.path.relpath(os.path.realpath(directory), os.path.realpath(watch))
-    return None if rel == "." else watch / rel
 
 
 def _print(result: Result, config: Config) -> None:

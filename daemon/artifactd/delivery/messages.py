@@ -42,6 +42,15 @@ class EndRun:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRun:
+    """Ask how a run stands, and change nothing."""
+
+    target: Target
+    run: int
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
     """A watched root.
 
@@ -69,7 +78,7 @@ class Deliver:
     abreast: int = 1
 
 
-Job = PrepareRun | EndRun | Deliver
+Job = PrepareRun | EndRun | AskRun | Deliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,7 @@ class RunReady:
     run_id: str
     status: str
     found: bool = False
+    experiment_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from artifactd.delivery.hashing import digest_of, hashing
 from artifactd.delivery.held import Held, taken
 from artifactd.delivery.messages import (
     Answer,
+    AskRun,
     Deliver,
     EndRun,
     Finished,
@@ -68,7 +69,7 @@ def serve(line: Connection) -> None:
             job = line.recv()
         except (EOFError, OSError):
             return
-        if isinstance(job, PrepareRun | EndRun | Deliver):  # a late Wrap finds nothing to wrap up
+        if isinstance(job, PrepareRun | EndRun | AskRun | Deliver):  # a late Wrap finds nothing to wrap up
             for answer in worker.do(job, line):
                 line.send(answer)
 
@@ -97,7 +98,10 @@ class Worker:
             match job:
                 case PrepareRun():
                     info = runs.prepare_run(client, job.spec, job.target.uri)
-                    yield RunReady(info.run_id, info.status, info.found)
+                    yield RunReady(info.run_id, info.status, info.found, info.experiment_id)
+                case AskRun():
+                    info = runs.inspect_run(client, job.run_id, job.target.uri)
+                    yield RunReady(info.run_id, info.status, True, info.experiment_id)
                 case EndRun():
                     yield RunEnded(runs.end_run(client, job.run_id, job.status, job.target.uri, fleet=job.fleet))
                 case Deliver():

@@ -69,12 +69,14 @@ class RunInfo:
     Attributes:
         artifact_uri: May hold a secret, and goes nowhere but to the repository.
         found: It was there before it was asked for.
+        experiment_id: The experiment that holds it.
     """
 
     run_id: str
     status: str
     artifact_uri: str
     found: bool = True
+    experiment_id: str = ""
 
 
 def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
@@ -100,7 +102,7 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
         _update(client, spec, run)
         if spec.fleet:
             election.tidy(client, run)
-        return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri, found)
+        return RunInfo(run.info.run_id, run.info.status, run.info.artifact_uri, found, str(run.info.experiment_id))
     except Exception as exc:
         failure = classify(exc, target=target, scope=Scope.TARGET)
         if failure.kind is Kind.PERMANENT and failure.scope is Scope.FILE:  # no file was asked for
@@ -118,7 +120,7 @@ def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
         run = client.get_run(run_id)
         experiment_deleted = False
         if run.info.lifecycle_stage == "active":
-            return RunInfo(run_id, run.info.status, run.info.artifact_uri)
+            return RunInfo(run_id, run.info.status, run.info.artifact_uri, experiment_id=str(run.info.experiment_id))
         experiment = client.get_experiment(run.info.experiment_id)
         experiment_deleted = experiment.lifecycle_stage != "active"
     except Exception as exc:
@@ -135,7 +137,7 @@ def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
 
 
 def end_run(client: MlflowClient, run_id: str, status: str, target: str, *, fleet: bool = False) -> str:
-    """Set a final status, with the time of now.
+    """Set a final status, with the time of now; a run that was ended so already, as by the job itself, keeps its time.
 
     Args:
         client: Of the server.
@@ -150,7 +152,8 @@ def end_run(client: MlflowClient, run_id: str, status: str, target: str, *, flee
     Raises:
         DeliveryError: The server cannot be asked or refuses.
     """
-    inspect_run(client, run_id, target)
+    if inspect_run(client, run_id, target).status == status and not fleet:
+        return status
     try:
         failpoint.reach("end_run.before")
         if fleet:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from artifactd.cli.settings import duration, reader_config, service_config
 from artifactd.config import ConfigError
 from artifactd.errors import UsageError
+from artifactd.settings import duration, reader_config, service_config
 from cli_support import own_environment
 
 

@@ -1,0 +1,141 @@
+"""How commands and notebooks find their settings: flags, config file, environment, or the ledger where no file is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from artifactd.config import Config, ConfigError, WatchConfig, load_config, parse_duration
+from artifactd.errors import ArtifactdError, UsageError
+from artifactd.ledger import LedgerError, Report
+from artifactd.paths import within
+
+_NOWHERE = Path("/nonexistent")
+"""Stands for a watched folder where none is needed to read the rest of the configuration."""
+
+
+def service_config(
+    file: Path | None,
+    state_dir: Path | None,
+    *,
+    directory: Path | None = None,
+    settle: str | None = None,
+    log_format: str | None = None,
+    log_level: str | None = None,
+) -> Config:
+    """The configuration of a command that watches or delivers.
+
+    Args:
+        file: ``--config``.
+        state_dir: ``--state-dir``.
+        directory: DIR, to be watched alone.
+        settle: ``--settle``, for every watched folder.
+        log_format: ``--log-format``.
+        log_level: ``--log-level``.
+
+    Raises:
+        UsageError: It is wrong, or DIR is not there.
+    """
+    if directory is not None and not directory.is_dir():
+        what = "is not a folder" if directory.exists() else "does not exist"
+        raise UsageError(f"{directory} {what}", "Name the folder to watch, or make it first")
+    overrides = {"state_dir": _absolute(state_dir), "log": {"format": log_format, "level": log_level}}
+    config = load_config(file, directory=directory, overrides=overrides)
+    quiet = duration(settle, "--settle")
+    if quiet is None:
+        return config
+    return config.model_copy(update={"watch": tuple(w.model_copy(update={"settle": quiet}) for w in config.watch)})
+
+
+def reader_config(file: Path | None, state_dir: Path | None) -> Config:
+    """The configuration of a command that only looks: without any config file, one that watches nothing.
+
+    Raises:
+        ConfigError: It is wrong.
+    """
+    overrides = {"state_dir": _absolute(state_dir)}
+    try:
+        return load_config(file, overrides=overrides)
+    except ConfigError as exc:
+        # Whoever runs `artifactd run DIR` has no file, and the ledger knows what is watched.
+        if file is not None or any((p.file, p.key) != ("the command line", "watch") for p in exc.problems):
+            raise
+    return load_config(None, directory=_NOWHERE, overrides=overrides).model_copy(update={"watch": ()})
+
+
+def job_config(file: Path | None, state_dir: Path | None, *, settle: str | None = None) -> Config:
+    """The configuration of a command that delivers into what is watched already; as ``reader_config``.
+
+    Raises:
+        UsageError: It is wrong.
+    """
+    quiet = duration(settle, "--settle")
+    config = reader_config(file, state_dir)
+    if quiet is None:
+        return config
+    with contextlib.suppress(LedgerError), contextlib.closing(Report(config.state_dir)) as report:
+        config = config.model_copy(update={"watch": watches_of(config, report)})
+    return config.model_copy(update={"watch": tuple(w.model_copy(update={"settle": quiet}) for w in config.watch)})
+
+
+def as_known(config: Config, directory: Path | None) -> Config:
+    """Without a config file, a DIR inside a folder that the ledger knows as watched is a part of that one.
+
+    Args:
+        config: From ``service_config``.
+        directory: DIR.
+    """
+    if directory is None or config.source != "defaults" or not (config.state_dir / "ledger.db").exists():
+        return config
+    here = os.path.realpath(os.fsencode(directory))
+    with contextlib.closing(Report(config.state_dir)) as report:
+        roots = [w.path for w in report.watches()]
+    root = next((r for r in roots if within(here, os.path.realpath(r))), None)
+    if root is None:
+        return config
+    watch = config.watch[0].model_copy(update={"path": Path(os.fsdecode(root))})
+    return config.model_copy(update={"watch": (watch,)})
+
+
+def watches_of(config: Config, report: Report | None) -> tuple[WatchConfig, ...]:
+    """The configured watches; without a config file those that the ledger knows, by the default rules.
+
+    Raises:
+        ArtifactdError: There is none.
+    """
+    watches = config.watch
+    if not watches and report is not None:
+        watches = tuple(WatchConfig(path=Path(os.fsdecode(w.path))) for w in report.watches())
+    if not watches:
+        raise ArtifactdError(
+            "no folder is watched yet, so nothing can be said about any", "Name the configuration: --config FILE"
+        )
+    return watches
+
+
+def inside(directory: Path | None, config: Config) -> Path | None:
+    """DIR as a folder inside the one watch that `config` was narrowed to; None when it is the whole of it."""
+    if directory is None:
+        return None
+    watch = config.watch[0].path
+    rel = os.path.relpath(os.path.realpath(directory), os.path.realpath(watch))
+    return None if rel == "." else watch / rel
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def duration(text: str | None, option: str) -> float | None:
+    """Seconds, from what a person wrote behind an option.
+
+    Raises:
+        UsageError: It is no duration.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise UsageError(f"{option}: {exc}") from None
