@@ -52,7 +52,8 @@ def test_the_effective_configuration_is_shown_as_people_write_it() -> None:
     assert shown["mlflow"] == {"tracking_uri": "sqlite:////state/mlflow.db", "artifact_location": None}
     assert shown["watch"][0]["path"] == "/data/drop"
     assert (shown["watch"][0]["settle"], shown["watch"][0]["scan_interval"]) == ("500ms", "5m")
-    assert shown["watch"][0]["route"] == [{"match": "*.png", "artifact_path": None, "kind": "artifact"}]
+    (route,) = shown["watch"][0]["route"]
+    assert route == {"match": "*.png", "artifact_path": None, "kind": "artifact", "context": None}
     assert shown["upload"] == {"workers": "auto", "bandwidth_limit": "10MiB"}
     assert shown["retry"] == {"initial": "1s", "maximum": "5m", "give_up_after": "1h30m"}
     assert masked(Config())["retry"]["give_up_after"] == "never"
@@ -125,9 +126,10 @@ def test_what_has_no_effect_yet_is_said(config: dict[str, Any], key: str) -> Non
 
 
 def test_a_route_that_makes_more_of_a_file_says_what_happens_to_it() -> None:
-    route = RouteConfig(match="*.json", kind="params")
-    (notice,) = Config(watch=(WatchConfig(path=DATA, route=(route,)),)).notices()
-    assert "is delivered as a plain artifact" in notice
+    told = [RouteConfig(match=f"*.{kind}", kind=kind) for kind in ("params", "metrics", "tags", "dataset")]
+    model = RouteConfig(match="**/MLmodel", kind="model")
+    (notice,) = Config(watch=(WatchConfig(path=DATA, route=(*told, model)),)).notices()
+    assert "is delivered as plain artifacts" in notice
 
 
 # -- the example -----------------------------------------------------------------------------------------------------

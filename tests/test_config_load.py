@@ -131,7 +131,8 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "WATCH__0__RUN_SCOPE": "fleet",
         "WATCH__0__ROUTE__0__MATCH": "m",
         "WATCH__0__ROUTE__0__ARTIFACT_PATH": "p",
-        "WATCH__0__ROUTE__0__KIND": "params",
+        "WATCH__0__ROUTE__0__KIND": "dataset",
+        "WATCH__0__ROUTE__0__CONTEXT": "c",
         "UPLOAD__WORKERS": "2",
         "UPLOAD__BANDWIDTH_LIMIT": "1kB",
         "RETRY__INITIAL": "1ms",
@@ -164,7 +165,7 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
                 "on_change": "version",
                 "after_upload": "delete",
                 "run_scope": "fleet",
-                "route": [{"match": "m", "artifact_path": "p", "kind": "params"}],
+                "route": [{"match": "m", "artifact_path": "p", "kind": "dataset", "context": "c"}],
             }
         ],
         "upload": {"workers": 2, "bandwidth_limit": "1kB"},

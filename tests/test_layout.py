@@ -202,7 +202,14 @@ ROUTES = [
 )
 def test_the_first_route_that_matches_wins(inner: bytes, path: str, kind: str, rule: str) -> None:
     layout = make(routes=ROUTES)
-    assert layout.place(b"e/weights/" + inner) == Destination("e", "weights", b"e/weights", (), path, kind, rule)
+    role = kind if kind in ("metrics", "dataset") else ""
+    assert layout.place(b"e/weights/" + inner) == Destination("e", "weights", b"e/weights", (), path, kind, rule, role)
+
+
+def test_a_datasets_role_says_what_it_is_used_for() -> None:
+    placed = make(routes=[Route("*.csv", None, "dataset", context="training")]).place(b"e/r/a.csv")
+    assert isinstance(placed, Destination)
+    assert (placed.kind, placed.role) == ("dataset", "dataset:training")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_what_has_no_effect_yet_is_listed_as_the_service_lists_it() -> None:
                 "on_change": "version",
                 "after_upload": "delete",
                 "run_scope": "fleet",
-                "preset": "keras",
+                "preset": "mlflow",
                 "route": [{"match": "*.pt", "kind": "model"}],
             }
         ],

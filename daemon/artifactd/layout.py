@@ -55,15 +55,15 @@ class Route:
         match: Gitignore-style glob, matched on the path within the run folder.
         artifact_path: Artifact folder; ``.`` or empty for the run's root, None for the file's own folder.
         kind: What MLflow is to make of the file: ``artifact``, ``model``, ``dataset``, ``params``, …
-        context: Of a dataset: what the run used it for; empty for nothing said.
         origin: Where it comes from, for people, as ``preset keras``; "" when the user wrote it.
+        context: Of a dataset: what the run used it for; "" for nothing said.
     """
 
     match: str
     artifact_path: str | None
     kind: str
-    context: str = ""
     origin: str = ""
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)

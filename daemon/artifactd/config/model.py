@@ -216,13 +216,6 @@ class RouteConfig(Table):
     kind: Literal["artifact", "model", "dataset", "params", "metrics", "tags"] = "artifact"
     context: Name | None = Field(default=None, examples=["training"])
 
-    @field_validator("context")
-    @classmethod
-    def _is_of_a_dataset(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("kind", "dataset") != "dataset":
-            raise Mistake("it says what a dataset is used for, and this route makes none", 'write kind = "dataset" too')
-        return value
-
 
 class WatchConfig(Table):
     """``[[watch]]``: one watched folder and its rules. Durations are seconds."""

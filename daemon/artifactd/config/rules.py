@@ -17,7 +17,7 @@ def layout_of(config: WatchConfig) -> Layout:
     rules = merge(
         config.preset,
         depth=len(parse_template(config.layout)),
-        routes=[Route(r.match, r.artifact_path, r.kind, r.context or "") for r in config.route],
+        routes=[Route(r.match, r.artifact_path, r.kind, context=r.context or "") for r in config.route],
         live=config.live,
         exclude=config.exclude,
     )
