@@ -97,7 +97,7 @@ def test_one_host_alone_elects_its_run_and_leaves_nothing(poll: Poll) -> None:
     assert (run.data.tags[KEY_TAG], run.info.run_name, run.info.status) == (poll.key, "r", "RUNNING")
     assert poll.election().lifecycle_stage == "deleted"
     again = poll.prepare(host="other")
-    assert again == RunInfo(made.run_id, "RUNNING", made.artifact_uri, found=True)
+    assert again == RunInfo(made.run_id, "RUNNING", made.artifact_uri, True, run.info.experiment_id)
     assert poll.client.get_run(made.run_id).data.tags["artifactd.host"] == "h", "the host that made it"
     assert poll.seen() == Seen([made.run_id], [made.run_id], 0, [])
 
@@ -120,7 +120,8 @@ def test_a_run_that_a_dead_host_or_a_lost_answer_left_is_taken(poll: Poll) -> No
 
 def test_an_elected_run_whose_host_died_before_it_had_its_key(poll: Poll) -> None:
     left = poll.elect_without_a_crown()
-    assert poll.prepare() == RunInfo(left, "RUNNING", poll.client.get_run(left).info.artifact_uri, found=True)
+    info = poll.client.get_run(left).info
+    assert poll.prepare() == RunInfo(left, "RUNNING", info.artifact_uri, True, info.experiment_id)
     assert poll.seen() == Seen([left], [left], 0, [])
 
 
