@@ -137,11 +137,12 @@ def test_a_kill_at_each_step_leaves_each_thing_told_once(site: Site, step: str) 
 def test_a_ledger_that_is_lost_tells_nothing_twice(site: Site) -> None:
     site.write("metrics.csv", "step,loss\n0,1.0\n1,0.5\n")
     site.write("data/train.csv", "x,y\n1,a\n")
+    site.write(".done", "")
     with site.program.running():
-        site.program.wait_idle(90)
+        site.program.wait_idle()
     (site.program.state / "ledger.db").unlink()
     with site.program.running():
-        site.program.wait_idle(90)
+        site.program.wait_idle()
     assert set(site.points("loss").values()) == {1}
     assert len(site.run.inputs.dataset_inputs) == 1
 
