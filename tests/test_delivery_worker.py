@@ -59,9 +59,9 @@ class Bench:
         }  # fmt: skip
         return PrepareRun(self.target, 1, RunSpec(**spec))
 
-    def due(self, name: str, *, folder: str = "", digest: bytes | None = None) -> DueFile:
+    def due(self, name: str, *, folder: str = "", digest: bytes | None = None, **more: Any) -> DueFile:
         signature = Signature.of((self.drop / name).lstat())
-        return DueFile(FileId(1, name.encode()), name.encode(), signature, folder, name, 1, digest, 0, 0.0)
+        return DueFile(FileId(1, name.encode()), name.encode(), signature, folder, name, 1, digest, 0, 0.0, **more)
 
     def deliver(self, *files: DueFile, run_id: str | None = None) -> list[Any]:
         job = Deliver(self.target, 1, run_id or self.run_id, Root(os.fsencode(self.drop), None, leases=True), files)

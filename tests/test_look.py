@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Route
-from artifactd.ledger import Name, Report, State
+from artifactd.ledger import Growth, Name, Report, State
 from artifactd.ledger.looks import CLASH
+from artifactd.pace import NEWS_EVERY
 from artifactd.watching.scan import Listing, look
 from desk import RUN_ID, SETTLE, Desk, at_desk
 
@@ -331,3 +333,66 @@ def test_a_folder_that_comes_to_belong_to_a_fleet_owns_no_name_there(desk: Desk)
     desk.rules(fleet=True)
     desk.scan()
     assert desk.due()["e/r/a"].name is Name.STRANGE
+
+
+PARAMS = Route("*.json", None, "params")
+
+
+def tell(desk: Desk, *, failure: Failure | None = None) -> None:
+    """Deliver all that is due, as if the run had been told what it says, or could not be."""
+    for run, _ in desk.ledger.runs_with_due():
+        for f in desk.ledger.claim(run, time.time() + 100, 1000, 10**9):
+            desk.ledger.delivered(f, b"d" * 32, size=f.signature.size, now=0, sent=True, due_again=0)
+            if failure is None:
+                desk.ledger.told(f, b"d" * 32, time.time())
+            else:
+                desk.ledger.not_told(f.id, failure, 0)
+
+
+def test_a_kind_that_is_new_makes_a_stored_file_due_with_its_receipt(desk: Desk) -> None:
+    desk.write("e/r/a.json")
+    desk.write("e/r/b")
+    desk.scan()
+    desk.deliver()
+    desk.rules(routes=[PARAMS])
+    desk.scan()
+    (file,) = desk.due().values()
+    assert (file.rel, file.role, file.digest, file.told) == (b"e/r/a.json", "params", b"d" * 32, None)
+    tell(desk)
+    assert desk.scan() == 0
+    desk.rules(routes=[Route("*.json", None, "dataset", context="training")])
+    desk.scan()
+    assert desk.due()["e/r/a.json"].told is None, "what was told of it as params says nothing of it as a dataset"
+
+
+def test_what_could_not_be_told_is_failed_until_it_changes(desk: Desk) -> None:
+    desk.rules(routes=[PARAMS])
+    path = desk.write("e/r/a.json")
+    desk.scan()
+    tell(desk, failure=Failure(Kind.PERMANENT, Scope.FILE, "no", "mend it"))
+    assert desk.states()[b"a.json"] is State.FAILED
+    assert desk.scan() == 0
+    path.write_text("other")
+    desk.scan()
+    assert desk.states()[b"a.json"] is State.DUE
+
+
+def test_a_growing_metrics_file_is_due_for_its_news_between_two_uploads(desk: Desk) -> None:
+    desk.rules(routes=[Route("*.csv", None, "metrics")])
+    path = desk.write("e/r/m.csv", "step,loss\n0,1\n")
+    desk.scan()
+    assert desk.due()["e/r/m.csv"].growth is Growth.SNAPSHOT
+    for run, _ in desk.ledger.runs_with_due():
+        for f in desk.ledger.claim(run, time.time() + 100, 1000, 10**9):
+            desk.ledger.was_sent(f.id, f.signature.size, time.time(), in_a_row=1)
+            desk.ledger.delivered(f, b"d" * 32, size=f.signature.size, now=0, sent=True, due_again=0)
+            desk.ledger.told(f, b"d" * 32, time.time())
+    with path.open("a") as stream:
+        stream.write("1,2\n")
+    desk.scan()
+    file = desk.due()["e/r/m.csv"]
+    assert (file.growth, file.told) == (Growth.NEWS, b"d" * 32)
+    assert 10 < file.due_at - time.time() <= NEWS_EVERY
+    desk.write("e/r/.done")
+    desk.scan()
+    assert desk.due()["e/r/m.csv"].growth is Growth.QUIET, "the end is sent, and told with it"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifactd.pace import FREE_SENDS, LONGEST, Past, pace, sends_now, spacing
+from artifactd.pace import FREE_SENDS, LONGEST, NEWS_EVERY, Past, news_due, pace, sends_now, spacing
 from artifactd.watching.signature import Signature
 
 NOW = 1_000_000.0
@@ -75,3 +75,15 @@ def test_a_growing_file_is_whole_once_quiet_and_a_false_end_makes_it_wait_longer
 def test_the_end_of_the_run_is_the_end_of_its_growing_files() -> None:
     past = Past(sends=1, sent_bytes=1000, last=NOW - 10)
     assert pace(sig(1001), past, live=True, ended=True, settle=5, now=NOW).due_at == NOW + 5
+
+
+def test_news_are_due_at_once_and_then_now_and_then() -> None:
+    assert news_due(sig(10), None, NOW) == NOW
+    assert news_due(sig(20), NOW - 5, NOW) == NOW - 5 + NEWS_EVERY
+    assert news_due(sig(20, NOW - 10), NOW - 5, NOW) is None, "what was written before was told"
+    assert news_due(sig(20, NOW - 5.5), NOW - 5, NOW) is not None, "it may have been read before"
+
+
+def test_a_telling_in_the_future_delays_nothing() -> None:
+    """The clock was set back by a day since."""
+    assert news_due(sig(20), NOW + 86_400, NOW) == NOW + NEWS_EVERY

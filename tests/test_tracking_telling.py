@@ -12,7 +12,8 @@ import pytest
 
 from artifactd.errors import Kind, Scope
 from artifactd.tracking import runs, server
-from artifactd.tracking.telling import Subject, Told, is_told, tell
+from artifactd.tracking.telling import Subject, tell
+from artifactd.tracking.told import Told, is_told
 
 CONTEXT = "mlflow.data.context"
 

@@ -154,15 +154,15 @@ class Dispatcher:
 
     def _make_way(self, due: list[int], now: float, jobs: list[Job]) -> None:
         """Runs that find no worker are waited for by those that hold several: all but one of these come back soon."""
-        at_work = {j.run for j in jobs}
-        waiting = [row for row in due if row not in at_work and self._ledger.run(row).next_try <= now]
         holders: set[int] = set()
         surplus: list[Job] = []
         for job in jobs:
             if job.run in holders:
                 surplus.append(job)
             holders.add(job.run)
-        self._pool.wrap_up(surplus[: len(waiting)])
+        # No more runs are asked for than could be helped: there may be thousands.
+        waiting = (row for row in due if surplus and row not in holders and self._ledger.run(row).next_try <= now)
+        self._pool.wrap_up([job for job, _ in zip(surplus, waiting, strict=False)])
 
     def _news(self) -> list[Run]:
         """Runs whose settings changed since the server was told, unless it refused them as they are."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from artifactd.errors import Failure
 from artifactd.ledger.rows import DueFile
 from artifactd.tracking.runs import RunSpec
-from artifactd.tracking.telling import Told
+from artifactd.tracking.told import Told
 from artifactd.watching.signature import Signature
 
 
@@ -115,7 +115,7 @@ class Stored:
         size: Its bytes: those of the file, or of a snapshot's part of it.
         sent: Bytes that went over the wire; None when the store had this content already.
         seconds: From opening the file to the store's word for it.
-        told: What came of telling the run what it says; None where nothing is told.
+        told: What came of telling the run what it says; None where nothing was told.
     """
 
     file: DueFile

@@ -15,7 +15,7 @@ from artifactd.ledger.looks import destination
 from artifactd.pace import sends_now
 from artifactd.paths import join
 from artifactd.text import printable
-from artifactd.tracking.telling import Told
+from artifactd.tracking.told import Told
 from artifactd.watching.signature import rest_at
 
 
@@ -57,7 +57,7 @@ class Delivered:
     sent: bool
 
 
-_CHANGED = Failure(Kind.TRANSIENT, Scope.FILE, "it changed before its run was told what it says")
+_UNTOLD = Failure(Kind.TRANSIENT, Scope.FILE, "its run has still to be told what it says")
 
 
 class Receipts:
@@ -105,8 +105,8 @@ class Receipts:
         self._news(Delivered(path, result.size, sent is not None))
         if run.root in self._sources:
             self._sources[run.root].delivered(file.rel)
-        if result.told is not None:
-            self._told(run, file, result.told, now)
+        if file.role:
+            self._told(run, file, result.told or Told(), now)
         if sent is None:
             self._log.debug("unchanged", path=printable(path))
             return
@@ -131,8 +131,8 @@ class Receipts:
             self._log.debug("told", path=printable(join(run.root_path, file.rel)), kind=file.role)
         if told.failure is None and told.mark is not None:
             return
-        if told.failure is None:  # it holds something else by now, of which a look knows, or soon will
-            self._ledger.not_told(file.id, _CHANGED, now + self._settle(run))
+        if told.failure is None:  # the server went away before, or the file holds something else by now
+            self._ledger.not_told(file.id, _UNTOLD, now + self._settle(run))
             return
         failure = told.failure
         if failure.scope is Scope.FILE:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from artifactd.ledger.rows import DueFile, Growth
-from artifactd.tracking.telling import Subject, Told, is_told, tell
+from artifactd.tracking.telling import Subject, tell
+from artifactd.tracking.told import Told, is_told
 from artifactd.watching.inside import open_file
 from artifactd.watching.signature import Signature
 

@@ -32,6 +32,7 @@ from artifactd.delivery.messages import (
     NotDelivered,
     Outcomes,
     PrepareRun,
+    Result,
     Root,
     RunEnded,
     RunReady,
@@ -55,8 +56,6 @@ _BLOCK = 2**20
 
 _BESIDE = 2**20
 """Bytes from which on a file that is new is hashed while it is sent, and not before."""
-
-_Result = Stored | NotAtRest | NotDelivered | Heard
 
 STILL_OPEN = "another process still has it open for writing"
 
@@ -143,7 +142,7 @@ class Worker:
             while waiting and not (line is not None and line.poll()):
                 begun = time.monotonic()
                 sent: list[Stored] = []
-                others: list[_Result] = []
+                others: list[Result] = []
                 stop: DeliveryError | None = None
                 while waiting and stop is None and time.monotonic() - begun < span:
                     for result in self._abreast.each(
@@ -161,9 +160,12 @@ class Worker:
                 listing = time.monotonic()
                 verified = _verify(sent, store)
                 listing = time.monotonic() - listing
-                results = [_told(root, result, run) for result in (*others, *verified)]
-                stop = stop or _end_of_all(results)
                 listings += listing
+                stop = stop or _end_of_all(verified)
+                results: list[Result] = []
+                for result in (*others, *verified):
+                    results.append(result if stop is not None else _told(root, result, run))
+                    stop = stop or _end_of_all(results[-1:])
                 span = self._spans[job.run_id] = max(SPAN, 4 * listing)
                 yield Outcomes(tuple(results))
                 if stop is not None:
@@ -196,7 +198,7 @@ def _open(root: Root) -> int | None:
     return fd
 
 
-def _told(root: int, result: _Result, run: _Run) -> _Result:
+def _told(root: int, result: Result, run: _Run) -> Result:
     """The result with what came of telling the run what a stored file says, where something is to be told."""
     if not isinstance(result, Stored) or not result.file.role:
         return result
@@ -205,7 +207,7 @@ def _told(root: int, result: _Result, run: _Run) -> _Result:
     return replace(result, told=told)
 
 
-def _try(root: int, file: DueFile, run: _Run, held: Held, *, leases: bool) -> _Result:
+def _try(root: int, file: DueFile, run: _Run, held: Held, *, leases: bool) -> Result:
     try:
         if file.growth is Growth.NEWS:
             if file.name is Name.TAKEN:
@@ -216,7 +218,7 @@ def _try(root: int, file: DueFile, run: _Run, held: Held, *, leases: bool) -> _R
         return NotDelivered(file, exc.failure, 0, touched=True)
 
 
-def _send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: bool) -> _Result:
+def _send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: bool) -> Result:
     """Deliver one file up to the store's acknowledgement; the listing is still to come."""
     begun = time.monotonic()
     try:
@@ -330,12 +332,12 @@ def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDeliver
     return results
 
 
-def _end_of_all(results: Sequence[_Result]) -> DeliveryError | None:
+def _end_of_all(results: Sequence[Result]) -> DeliveryError | None:
     """A failure that the files still waiting would meet as well."""
     return next((DeliveryError(f) for f in map(_failure, results) if f is not None and f.scope is not Scope.FILE), None)
 
 
-def _failure(result: _Result) -> Failure | None:
+def _failure(result: Result) -> Failure | None:
     match result:
         case NotDelivered():
             return result.failure

@@ -25,6 +25,7 @@ from artifactd.reading.points import Point
 from artifactd.reading.problems import Problem, Unreadable
 from artifactd.reading.tables import MAX_BYTES
 from artifactd.tracking.classify import classify
+from artifactd.tracking.told import Told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,24 +74,6 @@ class Subject:
     mark: bytes | None = None
     doubt: bool = False
     unchanged: Callable[[], bool] = lambda: True
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What came of telling.
-
-    Attributes:
-        mark: For the next time; None leaves the one of before.
-        failure: What could not be told, and why; the rest was.
-    """
-
-    mark: bytes | None = None
-    failure: Failure | None = None
-
-
-def is_told(mark: bytes | None, digest: bytes) -> bool:
-    """Whether a mark says that all of this content was told."""
-    return mark is not None and mark[: len(digest)] == digest
 
 
 def tell(client: MlflowClient, info: RunInfo, subject: Subject, stream: BinaryIO, target: str) -> Told:
