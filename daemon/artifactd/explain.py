@@ -81,6 +81,8 @@ class Answer:
         digest: SHA-256 of what is stored.
         stored_size: Bytes of what is stored.
         stored_at: When it was stored, unix seconds.
+        told_as: What the run was told of its content last: its params, metrics, tags, or that it is a dataset.
+        told_at: When, unix seconds.
     """
 
     path: bytes
@@ -102,6 +104,8 @@ class Answer:
     digest: bytes | None = None
     stored_size: int | None = None
     stored_at: float | None = None
+    told_as: str | None = None
+    told_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,7 @@ class Explainer:
                 base, experiment=row.experiment, run=row.run, run_id=row.run_id, artifact_path=row.artifact_path
             )
         base = replace(base, digest=row.digest, stored_size=row.stored_size, stored_at=row.stored_at)
-        base = replace(base, attempts=row.attempts)
+        base = replace(base, attempts=row.attempts, told_as=row.told_as, told_at=row.told_at)
         answer = self._by_row(base, row, disk, watch.settle)
         notes = list(answer.notes)
         if isinstance(placed, Ignored):

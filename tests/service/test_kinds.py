@@ -82,6 +82,7 @@ def test_a_job_that_only_writes_files_gets_what_one_gets_that_calls_mlflow(site:
     stored = {a.path for a in site.oracle.client.list_artifacts(run.info.run_id)}
     assert {"params.yaml", "tags.json", "metrics.csv", "data"} <= stored, "and each is an artifact as well"
     assert site.program.call("verify", run.info.run_id).returncode == 0
+    assert "to its run, as params" in site.program.call("explain", str(site.folder / "params.yaml")).stdout
 
 
 def test_lines_count_while_the_file_still_grows(site: Site) -> None:

@@ -76,6 +76,7 @@ def _show(answer: Answer) -> None:
     if answer.stored_at is not None:
         stored = f"{tables.size(answer.stored_size or 0)}, {tables.clock(answer.stored_at)}"
         stored += f", SHA-256 {answer.digest.hex()[:16]}…" if answer.digest else ""
+    told = "" if answer.told_at is None else f"to its run, as {answer.told_as}, {tables.clock(answer.told_at)}"
     console.print(
         tables.details(
             [
@@ -89,6 +90,7 @@ def _show(answer: Answer) -> None:
                 ("run", run),
                 ("artifact path", tables.name(answer.artifact_path or "")),
                 ("stored", stored),
+                ("told", told),
                 *(("note", note) for note in answer.notes),
             ]
         )
@@ -154,5 +156,7 @@ def _data(answer: Answer | Summary) -> dict[str, Any]:
         "sha256": answer.digest.hex() if answer.digest else None,
         "stored_bytes": answer.stored_size,
         "stored_at": tables.iso(answer.stored_at),
+        "told_as": answer.told_as,
+        "told_at": tables.iso(answer.told_at),
         "notes": list(answer.notes),
     }

@@ -26,7 +26,7 @@ _VIEW = (
     " ORDER BY v.number DESC LIMIT 1), f.leaf), f.digest, f.stored_size, f.stored_at, f.due_at,"
     " f.attempts, f.kind, f.error, f.cure,"
     " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try,"
-    " f.leaf"
+    " f.leaf, CASE WHEN f.told_at IS NOT NULL THEN f.role END, f.told_at"
     " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )
@@ -368,4 +368,6 @@ def _view(row: Any) -> FileView:
         None if block is None else Blockage(*block),
         block is not None and not target_block[0],
         None if not row[34] else f"{place}/{row[34]}" if place else row[34],
+        row[35],
+        row[36],
     )

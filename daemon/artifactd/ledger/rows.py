@@ -220,7 +220,8 @@ class FileView:
     """One file as ``explain`` and the failure list show it.
 
     `artifact_path` is that of its last version where versions are kept, `first_path` that of the first; `blockage`
-    concerns its run alone when `run_is_blocked`, else all that goes to its target.
+    concerns its run alone when `run_is_blocked`, else all that goes to its target. `told_as` is the role in which its
+    run was told what it says, last at `told_at` (unix seconds).
     """
 
     id: FileId
@@ -245,6 +246,8 @@ class FileView:
     blockage: Blockage | None
     run_is_blocked: bool = False
     first_path: str | None = None
+    told_as: str | None = None
+    told_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
