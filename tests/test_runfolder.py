@@ -6,7 +6,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from artifactd.runfolder import MARKERS, RunSettings, RunSettingsError, adopted_run_id, parse_settings
+from artifactd.runfolder import (
+    MARKERS,
+    MAX_README_BYTES,
+    RunSettings,
+    RunSettingsError,
+    adopted_run_id,
+    described_by,
+    parse_settings,
+)
 
 RUN = "0123456789abcdef" * 2
 
@@ -163,3 +171,26 @@ def test_a_folder_named_by_a_run_id_is_that_run(folder: bytes, run_id: str | Non
 
 def test_markers_end_a_run() -> None:
     assert dict(MARKERS) == {b".done": "FINISHED", b"_SUCCESS": "FINISHED", b".failed": "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("readme", "description"),
+    [
+        (b"# Title\n\ntext\n", "# Title\n\ntext"),
+        (b"\xef\xbb\xbfmarked", "marked"),
+        (b"", None),
+        (b" \n\n", None),
+        (b"a\x00b\xff", "a\ufffdb\ufffd"),
+        (b"x" * 5000, "x" * 5000),
+    ],
+)
+def test_a_readme_as_a_description(readme: bytes, description: str | None) -> None:
+    assert described_by(readme) == description
+
+
+@pytest.mark.parametrize("size", [5001, MAX_README_BYTES + 1])
+def test_a_long_readme_says_where_the_rest_is(size: int) -> None:
+    description = described_by(b"x" * size)
+    assert description is not None
+    assert len(description) <= 5000
+    assert description.endswith("*README.md among the artifacts has the rest.*")

@@ -111,3 +111,39 @@ def test_settings_of_a_run_that_exists_are_taken_from_a_file_at_rest(desk: Desk)
     desk.scan(written + SETTLE + 0.01)
     assert [r.id for r in desk.ledger.runs_to_update("http://m")] == [run.id]
     assert desk.ledger.run(run.id).settings["params"] == {"lr": "0.0"}
+
+
+def test_a_readme_is_the_runs_description(desk: Desk) -> None:
+    desk.write("e/r/README.md", "# Larger crops\n")
+    desk.scan()
+    (run,) = desk.runs()
+    assert run.tags[NOTE_TAG] == "# Larger crops"
+    desk.write("e/r/artifactd.toml", 'description = "mine"\n')
+    desk.scan()
+    assert desk.runs()[0].tags[NOTE_TAG] == "mine", "what is said on purpose goes first"
+
+
+def test_a_readme_that_changes_is_told_once_it_is_at_rest(desk: Desk) -> None:
+    desk.write("e/r/README.md", "one")
+    desk.scan()
+    (run,) = desk.runs()
+    desk.ledger.set_run_id(run.id, RUN_ID, "RUNNING", run.settings_text)
+    desk.deliver()
+    desk.write("e/r/README.md", "other")
+    desk.scan()
+    assert desk.ledger.run(run.id).tags[NOTE_TAG] == "one"
+    desk.scan(time.time() + SETTLE + 1)
+    assert desk.ledger.run(run.id).tags[NOTE_TAG] == "other"
+
+
+def test_a_readme_says_nothing_of_a_run_that_is_adopted_or_where_it_is_not_delivered(desk: Desk) -> None:
+    desk.write("e/r/README.md", "one")
+    desk.write("e/r/artifactd.toml", f'run_id = "{RUN_ID}"\n')
+    desk.write("e/below/sub/README.md", "of a part")
+    desk.scan()
+    assert [NOTE_TAG in run.tags for run in desk.runs()] == [False, False]
+    desk.rules(exclude=["*.md"])
+    desk.write("e/r2/README.md", "two")
+    desk.write("e/r2/a")
+    desk.scan()
+    assert not any(NOTE_TAG in run.tags for run in desk.runs())

@@ -24,6 +24,16 @@ SETTINGS_NAME = b"artifactd.toml"
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
+README_NAME = b"README.md"
+"""The file in a run folder that ``described_by`` reads."""
+
+MAX_README_BYTES = 32 * 1024
+"""More than a description can hold."""
+
+_MAX_DESCRIPTION = 5000
+"""Characters that a server of any age keeps of a tag; MLflow cuts longer ones without a word."""
+_MORE = "\n\n…\n\n*README.md among the artifacts has the rest.*"
+
 _KEYS = ("run_id", "name", "description", "tags", "params")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -99,6 +109,21 @@ def parse_settings(text: bytes) -> RunSettings:
     for key, _ in tags:
         _check_tag_key(key, described=description is not None)
     return RunSettings(run_id, name, description, tags, _table(data, "params"))
+
+
+def described_by(readme: bytes) -> str | None:
+    """Give the description that a run folder's ``README.md`` is for its run.
+
+    Args:
+        readme: The file's content; the first ``MAX_README_BYTES`` and one byte are enough.
+
+    Returns:
+        Its text; of a long one the beginning, which says where the rest is. None where there is nothing to read.
+    """
+    text = readme.decode("utf-8-sig", "replace").replace("\0", "\ufffd").strip()
+    if len(text) > _MAX_DESCRIPTION or len(readme) > MAX_README_BYTES:
+        text = text[: _MAX_DESCRIPTION - len(_MORE)].rstrip() + _MORE
+    return text or None
 
 
 def adopted_run_id(folder_name: bytes) -> str | None:

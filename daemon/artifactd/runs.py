@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from artifactd.layout import Destination, Layout
 from artifactd.ledger import Ledger
@@ -12,11 +13,14 @@ from artifactd.names import encode_text
 from artifactd.paths import join
 from artifactd.runfolder import (
     MARKERS,
+    MAX_README_BYTES,
     MAX_SETTINGS_BYTES,
+    README_NAME,
     SETTINGS_NAME,
     RunSettings,
     RunSettingsError,
     adopted_run_id,
+    described_by,
     parse_settings,
 )
 from artifactd.watching.inside import NotRegular, open_file
@@ -26,6 +30,7 @@ from artifactd.watching.signature import Signature, rest_at
 NOTE_TAG = "mlflow.note.content"
 """The tag that MLflow's UI shows as a run's description."""
 
+_SAYING = (SETTINGS_NAME, README_NAME)
 _FACTS_KEPT = 10_000
 _TAG_LIMIT = 5000
 """Characters of a tag value; MLflow cuts silently at 8,000 (older servers at 5,000)."""
@@ -55,9 +60,9 @@ class Facts:
         token: Differs when files of the folder may have to go elsewhere, or at another time.
         settings: From its artifactd.toml.
         error: Why that cannot be used.
-        seen: The file as it was read; None where there is none.
+        seen: The files that it says so in, as they were read.
         ended: A marker says that the run is over.
-        rest_at: When that file will be at rest, unix seconds; 0 where there is none.
+        rest_at: When these files will be at rest, unix seconds; 0 where there are none.
         row: The run's number in the ledger, once something of it is due.
         told: The ledger has these settings.
     """
@@ -66,7 +71,7 @@ class Facts:
     token: str
     settings: RunSettings
     error: str | None
-    seen: Signature | None
+    seen: dict[bytes, Signature]
     ended: bool
     rest_at: float
     row: int | None = None
@@ -91,6 +96,19 @@ def tags_of(where: Place, path: bytes, placed: Destination, settings: RunSetting
     if settings.description is not None:
         tags[NOTE_TAG] = settings.description
     return tags
+
+
+def _content(root_fd: int, folder: bytes, name: bytes, limit: int, seen: dict[bytes, Signature]) -> bytes | None:
+    """A file's first bytes, and in `seen` what it looked like; None where there is no such file."""
+    try:
+        fd = open_file(root_fd, join(folder, name))
+    except (FileNotFoundError, NotRegular):
+        return None
+    try:
+        seen[name] = Signature.of(os.fstat(fd))
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
 
 
 class RunFolders:
@@ -125,8 +143,11 @@ class RunFolders:
             ended = not listing.files.keys().isdisjoint(MARKERS)
             # A look at some names says nothing of those that it does not mention.
             same_end = ended == old.ended or (not listing.whole and not ended)
-            unnamed = not listing.whole and SETTINGS_NAME not in listing.files
-            if same_end and (unnamed or listing.files.get(SETTINGS_NAME) == old.seen):
+            if same_end and all(
+                listing.files.get(name) == old.seen.get(name)
+                for name in _SAYING
+                if listing.whole or name in listing.files
+            ):
                 return old, False
         facts = self._read(root_fd, run_folder, now)
         if len(self._facts) >= _FACTS_KEPT:
@@ -135,29 +156,28 @@ class RunFolders:
         return facts, old is not None and old.token != facts.token
 
     def _read(self, root_fd: int, run_folder: bytes, now: float) -> Facts:
-        settings, error, seen = RunSettings(), None, None
+        settings, error = RunSettings(), None
+        seen: dict[bytes, Signature] = {}
         try:
-            fd = open_file(root_fd, join(run_folder, SETTINGS_NAME))
-        except (FileNotFoundError, NotRegular):
-            pass
+            text = _content(root_fd, run_folder, SETTINGS_NAME, MAX_SETTINGS_BYTES + 1, seen)
+            settings = RunSettings() if text is None else parse_settings(text)
+        except RunSettingsError as exc:
+            error = f"the run folder's artifactd.toml is wrong: {exc}"
         except OSError as exc:
             error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
-        else:
-            try:
-                seen = Signature.of(os.fstat(fd))
-                settings = parse_settings(os.read(fd, MAX_SETTINGS_BYTES + 1))
-            except RunSettingsError as exc:
-                error = f"the run folder's artifactd.toml is wrong: {exc}"
-            except OSError as exc:
-                error = f"the run folder's artifactd.toml cannot be read: {exc.strerror}"
-            finally:
-                os.close(fd)
         adopted = settings.run_id or adopted_run_id(os.path.basename(run_folder))
+        # Read in any case, so that a change of it is seen. One that cannot be read is a failure of its own.
+        readme = None
+        with contextlib.suppress(OSError):
+            readme = _content(root_fd, run_folder, README_NAME, MAX_README_BYTES + 1, seen)
+        goes = isinstance(self._layout.place(join(run_folder, README_NAME)), Destination)
+        if settings.description is None and not adopted and readme is not None and goes:
+            settings = replace(settings, description=described_by(readme))
         identity = f"run:{adopted}" if adopted else self._key(run_folder)
         ended = bool(look(root_fd, run_folder, MARKERS.keys()).files)
         told = f"{self._where.target}\0{identity}\0{error}\0{ended}"
         token = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
-        quiet = 0.0 if seen is None else rest_at(seen, self._settle, now)
+        quiet = max((rest_at(signature, self._settle, now) for signature in seen.values()), default=0.0)
         return Facts(identity, token, settings, error, seen, ended, quiet)
 
     def _key(self, run_folder: bytes) -> str:
