@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,29 @@ def test_ls(book: Book, tmp_path: Path) -> None:
     assert [d["file"] for d in by_id] == [f"{one}/model.pt", f"{one}/plots/loss#1.png"]
     foreign = call("ls", data[0]["run_id"], "--state-dir", tmp_path / "nothing")
     assert [line.split()[-1] for line in foreign.stdout.splitlines()[1:]] == ["model.pt", "plots/loss_x23_1.png"]
+
+
+def test_ls_of_versions(book: Book, tmp_path: Path) -> None:
+    one = book.drop / tmp_path.name / "one"
+    assert "No versions are kept" in ask(book, "ls", one, "--versions").stderr
+    for number in (1, 2):
+        book.write(f"{tmp_path.name}/one/kept/w.pt", b"w" * number)
+        book.look()
+        (row,) = book.rows()
+        (due,) = book.ledger.claim(row, time.time() + 3600, 10, 2**40)
+        file = book.ledger.as_next_version(due)
+        book.ledger.delivered(
+            file, bytes([number]) * 32, size=number, now=time.time(), sent=True, due_again=0.0, dest=number
+        )
+    done = ask(book, "ls", one, "--versions")
+    assert (done.exit_code, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [(row[0], row[1], row[-2]) for row in rows] == [("1", "1", "kept/w.pt"), ("2", "2", "kept/w_v2.pt")]
+    data = json.loads(ask(book, "ls", one / "kept", "--versions", "--json").stdout)
+    assert [(d["version"], d["artifact_path"], d["size"], d["file"]) for d in data] == [
+        (1, "kept/w.pt", 1, f"{one}/kept/w.pt"),
+        (2, "kept/w_v2.pt", 2, f"{one}/kept/w.pt"),
+    ]
 
 
 def test_pull(book: Book, tmp_path: Path) -> None:

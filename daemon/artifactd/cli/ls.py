@@ -8,6 +8,8 @@ import typer
 
 from artifactd.cli import common, tables
 from artifactd.cli.back import WHAT, back, waiting
+from artifactd.ledger import VersionView
+from artifactd.wayback.find import Found
 from artifactd.wayback.shelf import Entry
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -19,10 +21,17 @@ def ls(
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
+    versions: Annotated[
+        bool,
+        typer.Option("--versions", help='Each content that a file had, with on_change = "version"; from the ledger.'),
+    ] = False,
 ) -> None:
     """List artifacts as the store holds them, with the files that they came from where the ledger knows."""
     with back(config, state_dir) as looking:
         runs = looking.find(what)
+        if versions:
+            _list_versions([(run, run.versions(looking.report)) for run in runs], json_=json_)
+            return
         shelf = looking.shelf()
         with waiting("Listing …"):
             found = [(run, shelf.entries(run, looking.report)) for run in runs]
@@ -31,8 +40,7 @@ def ls(
         return
     console = common.out()
     for number, (run, entries) in enumerate(found):
-        if len(found) > 1:
-            console.print(("\n" if number else "") + f"{run.title} ({run.run_id})", style="bold", soft_wrap=True)
+        _head(run, number, len(found))
         known = any(entry.file is not None for entry in entries)
         columns = ("Size", "Artifact path", "File") if known else ("Size", "Artifact path")
         table = tables.table(*columns, right=("Size",), fold=("Artifact path", "File"))
@@ -43,6 +51,49 @@ def ls(
             console.print(table)
         else:
             common.say("It holds no artifacts")
+
+
+def _list_versions(found: list[tuple[Found, list[VersionView]]], *, json_: bool) -> None:
+    if json_:
+        common.print_json([_version(run, version) for run, versions in found for version in versions])
+        return
+    for number, (run, versions) in enumerate(found):
+        _head(run, number, len(found))
+        if not versions:
+            common.say('No versions are kept of its files: that takes on_change = "version" in their watch')
+            continue
+        table = tables.table(
+            "Version",
+            "Size",
+            "Stored",
+            "Artifact path",
+            "File",
+            right=("Version", "Size"),
+            fold=("Artifact path", "File"),
+        )
+        for v in versions:
+            table.add_row(
+                str(v.number), tables.size(v.size), tables.clock(v.stored_at), tables.path(v.artifact_path.encode()),
+                tables.short(v.path),
+            )  # fmt: skip
+        common.out().print(table)
+
+
+def _version(run: Found, version: VersionView) -> dict[str, Any]:
+    return {
+        "file": tables.path(version.path),
+        "version": version.number,
+        "artifact_path": version.artifact_path,
+        "size": version.size,
+        "sha256": version.digest.hex(),
+        "stored_at": tables.iso(version.stored_at),
+        "run_id": run.run_id,
+    }
+
+
+def _head(run: Found, number: int, of: int) -> None:
+    if of > 1:
+        common.out().print(("\n" if number else "") + f"{run.title} ({run.run_id})", style="bold", soft_wrap=True)
 
 
 def _source(entry: Entry) -> str:

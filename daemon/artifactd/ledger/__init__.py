@@ -21,6 +21,7 @@ from artifactd.ledger.rows import (
     Runaway,
     State,
     Totals,
+    VersionView,
     Wanted,
     WatchView,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "State",
     "StateLock",
     "Totals",
+    "VersionView",
     "Wanted",
     "WatchView",
 ]

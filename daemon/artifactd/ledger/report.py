@@ -14,7 +14,18 @@ from typing import Any
 from artifactd.errors import Kind
 from artifactd.ledger import schema
 from artifactd.ledger.looks import CLASH
-from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, FileId, FileView, Runaway, State, Totals, WatchView
+from artifactd.ledger.rows import (
+    END_REFUSED,
+    Blockage,
+    Doubt,
+    FileId,
+    FileView,
+    Runaway,
+    State,
+    Totals,
+    VersionView,
+    WatchView,
+)
 from artifactd.pace import FREE_SENDS, LONGEST
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature
@@ -213,6 +224,23 @@ class Report:
             values.extend(states)
         rows = self._con.execute(f"{_VIEW} WHERE {where} ORDER BY f.folder, f.name LIMIT ?", (*values, limit))
         return [_view(r) for r in rows]
+
+    def versions(self, run: int) -> list[VersionView]:
+        """The versions of the files of a run's row, file by file, the first ones first."""
+        rows = self._con.execute(
+            "SELECT roots.path, d.rel, v.name, v.number, p.dir, v.leaf, v.size, v.digest, v.stored_at FROM files f"
+            " JOIN versions v ON v.folder = f.folder AND v.name = f.name AND v.base = f.dest"
+            " JOIN places p ON p.id = f.place JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
+            " WHERE f.run = ? ORDER BY d.rel, v.name, v.number",
+            (run,),
+        )
+        return [
+            VersionView(
+                join(join(bytes(root), bytes(rel)), bytes(name)), number, f"{place}/{leaf}" if place else leaf, size,
+                bytes(digest), stored_at,
+            )
+            for root, rel, name, number, place, leaf, size, digest, stored_at in rows
+        ]  # fmt: skip
 
     def counts(self, below: bytes | None = None) -> dict[State, int]:
         """How many files stand in which state, at or below an absolute path."""

@@ -268,6 +268,27 @@ class Runaway:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionView:
+    """One content that a file had, where versions are kept.
+
+    Attributes:
+        path: The file, absolute.
+        number: From 1 on.
+        artifact_path: Its own in the run.
+        size: Bytes.
+        digest: SHA-256.
+        stored_at: Unix seconds.
+    """
+
+    path: bytes
+    number: int
+    artifact_path: str
+    size: int
+    digest: bytes
+    stored_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """The numbers of ``status``; bytes count since the ledger was made."""
 

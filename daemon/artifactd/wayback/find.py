@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from artifactd.errors import ArtifactdError
-from artifactd.ledger import FileView, Report
+from artifactd.ledger import FileView, Report, VersionView
 from artifactd.ledger.report import RunView
 from artifactd.paths import within
 from artifactd.text import printable
@@ -44,6 +44,13 @@ class Found:
             return []
         files = [file for view in self.views for file in report.files(run=view.row)]
         return [file for file in files if self.only is None or within(file.path, self.only)]
+
+    def versions(self, report: Report | None) -> list[VersionView]:
+        """What the ledger knows of the contents that its files had."""
+        if report is None:
+            return []
+        versions = [version for view in self.views for version in report.versions(view.row)]
+        return [version for version in versions if self.only is None or within(version.path, self.only)]
 
 
 def find_runs(report: Report | None, what: bytes | None, target: str) -> list[Found]:
