@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,9 @@ from artifactd.ledger.rows import DueFile, Growth
 from artifactd.tracking import runs
 from artifactd.tracking.told import Told, is_told
 from artifactd.watching.inside import open_root
-from test_delivery_worker import Bench, meanwhile
+from test_delivery_worker import Bench, bench, meanwhile, shared
 
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"))
-
-
-@pytest.fixture
-def bench(shared: Bench) -> Iterator[Bench]:
-    yield shared
-    for path in shared.drop.iterdir():
-        path.unlink()
+__all__ = ["bench", "shared"]  # fixtures
 
 
 def params(bench: Bench) -> dict[str, str]:

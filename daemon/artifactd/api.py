@@ -20,11 +20,11 @@ from artifactd.ahead import ask_run
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.errors import ArtifactdError, FailedError, NotStoredError, Unstored, UsageError, WaitTimeoutError
 from artifactd.explain import Watch, wait_of
-from artifactd.ledger import FileView, LedgerError, Report, State
+from artifactd.ledger import FileView, Report, State
 from artifactd.onepass import PATIENCE, Result, run_pass
 from artifactd.paths import join, within
 from artifactd.secrets import mask
-from artifactd.settings import as_known, inside, reader_config, service_config, watches_of
+from artifactd.settings import as_known, inside, ledger_of, reader_config, service_config, watches_of
 from artifactd.standing import next_try, read
 from artifactd.text import printable
 from artifactd.waiting import Look, service_at, until_stored
@@ -316,17 +316,8 @@ def own_path(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConf
 
 
 def _covering(settings: Config, folder: Path | None) -> list[tuple[Watch, bytes]]:
-    try:
-        report = Report(settings.state_dir)
-    except LedgerError:
-        if not settings.watch:
-            raise
-        report = None
-    try:
+    with ledger_of(settings) as report:
         watches = watches_of(settings, report)
-    finally:
-        if report is not None:
-            report.close()
     if folder is None:
         return [(_rules(w), os.fsencode(w.path)) for w in watches]
     found = own_path(os.fsencode(folder), watches)

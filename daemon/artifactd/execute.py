@@ -25,7 +25,7 @@ from artifactd.ledger.report import holder
 from artifactd.onepass import PATIENCE, run_pass
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS, adopted_run_id
-from artifactd.settings import watches_of
+from artifactd.settings import ledger_of, watches_of
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
 from artifactd.waiting import Look, look, service_at, until_stored
@@ -84,14 +84,8 @@ def choose(config: Config, directory: Path | None, experiment: str | None, run: 
     Raises:
         ArtifactdError: There is no such place by the rules of the watch, or names and layout do not go together.
     """
-    report = None
-    with contextlib.suppress(LedgerError):
-        report = Report(config.state_dir)
-    try:
+    with ledger_of(config) as report:
         watches = watches_of(config, report)
-    finally:
-        if report is not None:
-            report.close()
     if directory is None:
         watch, folder = watches[0], _by_layout(watches[0], experiment, run)
     else:

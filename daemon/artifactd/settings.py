@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from artifactd.config import Config, ConfigError, WatchConfig, load_config, parse_duration
@@ -96,6 +97,26 @@ def as_known(config: Config, directory: Path | None) -> Config:
         return config
     watch = config.watch[0].model_copy(update={"path": Path(os.fsdecode(root))})
     return config.model_copy(update={"watch": (watch,)})
+
+
+@contextlib.contextmanager
+def ledger_of(config: Config) -> Iterator[Report | None]:
+    """The ledger, for who only looks; None where there is none yet, and the configuration says what is watched.
+
+    Raises:
+        LedgerError: There is neither.
+    """
+    try:
+        report = Report(config.state_dir)
+    except LedgerError:
+        if not config.watch:
+            raise
+        yield None
+        return
+    try:
+        yield report
+    finally:
+        report.close()
 
 
 def watches_of(config: Config, report: Report | None) -> tuple[WatchConfig, ...]:

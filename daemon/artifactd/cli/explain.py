@@ -12,9 +12,9 @@ from rich.text import Text
 from artifactd.cli import common, tables
 from artifactd.config import Config, layout_of
 from artifactd.explain import FAILED, IGNORED, MISSING, OUTSIDE, STORED, WAITING, Answer, Explainer, Summary, Watch
-from artifactd.ledger import LedgerError, Report
+from artifactd.ledger import Report
 from artifactd.ledger.report import holder
-from artifactd.settings import reader_config, watches_of
+from artifactd.settings import ledger_of, reader_config, watches_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -35,18 +35,9 @@ def explain(
     one. For a folder it sums up.
     """
     settings = reader_config(config, state_dir)
-    try:
-        report = Report(settings.state_dir)
-    except LedgerError:
-        if not settings.watch:
-            raise
-        report = None
-    try:
+    with ledger_of(settings) as report:
         explainer = Explainer(_watches(settings, report), report, service=holder(settings.state_dir), now=time.time())
         answers = [explainer.explain(os.path.abspath(os.fsencode(path))) for path in paths]
-    finally:
-        if report is not None:
-            report.close()
     if json_:
         common.print_json([_data(answer) for answer in answers])
         return
