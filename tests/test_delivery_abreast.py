@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from artifactd.delivery.abreast import MOST, SMALL, Abreast, take
+from artifactd.delivery.abreast import MOST, SMALL, each, take
 from artifactd.ledger.rows import DueFile, FileId
 from artifactd.watching.signature import Signature
 
@@ -51,7 +51,7 @@ def test_they_are_under_way_at_the_same_time_and_come_back_in_order() -> None:
         return int(file.id.name)
 
     wanted = list(range(2 * MOST))
-    assert Abreast().each([due(n) for n in wanted], do, enough=lambda _: False) == wanted
+    assert each([due(n) for n in wanted], do, enough=lambda _: False) == wanted
 
 
 def test_no_more_are_begun_once_one_came_to_enough() -> None:
@@ -61,7 +61,7 @@ def test_no_more_are_begun_once_one_came_to_enough() -> None:
         begun.append(int(file.id.name))
         return begun[-1]
 
-    came = Abreast().each([due(n) for n in range(1000)], do, enough=lambda n: n == 0)
+    came = each([due(n) for n in range(1000)], do, enough=lambda n: n == 0)
     assert 0 in came
     assert sorted(came) == sorted(begun)
     assert len(begun) < 1000
@@ -73,4 +73,12 @@ def test_what_is_raised_is_raised_here(count: int) -> None:
         raise ValueError("of the upload")
 
     with pytest.raises(ValueError, match="of the upload"):
-        Abreast().each([due(n) for n in range(count)], do, enough=lambda _: False)
+        each([due(n) for n in range(count)], do, enough=lambda _: False)
+
+
+def test_where_there_is_no_memory_for_threads_they_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", none)
+    assert each([due(n) for n in range(9)], lambda file: int(file.id.name), enough=lambda _: False) == list(range(9))

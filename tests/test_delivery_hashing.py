@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from artifactd.delivery.hashing import digest_of, hashing
 from artifactd.tracking.sdks.checksums import Checksum
+from support import wait_for
 
 MIB = 2**20
 
@@ -51,6 +52,18 @@ def test_what_cannot_be_read_is_said_after_the_block(opened: Callable[[bytes, in
 def test_a_block_that_fails_ends_it_at_once(opened: Callable[[bytes, int], int]) -> None:
     fd = opened(b"", os.O_RDWR)
     os.truncate(fd, 2**40)  # sparse: to hash it takes minutes
+    before = _thread._count()
     with pytest.raises(ValueError, match="of the upload"), hashing(fd, None):
         raise ValueError("of the upload")
-    assert not [t for t in threading.enumerate() if t.name == "hash"]
+    wait_for(lambda: _thread._count() == before, "the thread is gone")
+
+
+def test_where_there_is_no_memory_for_a_thread_it_is_made_before(
+    opened: Callable[[bytes, int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", none)
+    with hashing(opened(b"x", os.O_RDONLY), None) as digest_is:
+        assert digest_is() == hashlib.sha256(b"x").digest()

@@ -6,12 +6,11 @@ be shared by threads, and only small files: a big one has a core and a line to i
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from artifactd.delivery.aside import begin
 from artifactd.ledger.rows import DueFile
 
 T = TypeVar("T")
@@ -41,31 +40,44 @@ def _small(file: DueFile) -> bool:
     return file.signature.size <= SMALL and not file.ask
 
 
-class Abreast:
-    """Does the same with several things at a time; its threads live as long as it does."""
+def each(things: Sequence[DueFile], do: Callable[[DueFile], T], *, enough: Callable[[T], bool]) -> list[T]:
+    """Do the same with several things at a time.
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(MOST, thread_name_prefix="send")
+    Args:
+        things: In order.
+        do: Called with each, in several threads if there are several, and memory for them.
+        enough: Whether to begin no more, by what came of one.
 
-    def each(self, things: Iterable[DueFile], do: Callable[[DueFile], T], *, enough: Callable[[T], bool]) -> list[T]:
-        """What came of each thing, in order; those not begun when one came to enough are left out.
+    Returns:
+        What came of each, in order; those not begun when one came to enough are left out.
+    """
+    waiting = deque(enumerate(things))
+    results: dict[int, T] = {}
+    raised: list[BaseException] = []
 
-        Args:
-            things: In order.
-            do: Called with each, in several threads.
-            enough: Whether to begin no more, by what came of one.
-        """
-        over = threading.Event()
+    def pull() -> None:
+        try:
+            while (next_one := _pop(waiting)) is not None:
+                number, thing = next_one
+                results[number] = do(thing)
+                if enough(results[number]):
+                    waiting.clear()
+        except BaseException as exc:  # noqa: BLE001 (raised below, in the thread that asked)
+            raised.append(exc)
+            waiting.clear()
 
-        def one(thing: DueFile) -> list[T]:
-            if over.is_set():
-                return []
-            result = do(thing)
-            if enough(result):
-                over.set()
-            return [result]
+    asides = [begin(pull) for _ in range(min(MOST, len(things)) - 1)]
+    pull()
+    for aside in asides:
+        if aside is not None:
+            aside.wait()
+    if raised:
+        raise raised[0]
+    return [results[number] for number in sorted(results)]
 
-        group = list(things)
-        if len(group) == 1:
-            return one(group[0])
-        return [result for results in self._threads.map(one, group) for result in results]
+
+def _pop(waiting: deque[tuple[int, DueFile]]) -> tuple[int, DueFile] | None:
+    try:
+        return waiting.popleft()
+    except IndexError:  # another thread took the last one
+        return None

@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 
+from artifactd.delivery.aside import begin
 from artifactd.tracking.artifacts import Checksum
 
 _BLOCK = 2**18
@@ -46,29 +47,31 @@ def hashing(fd: int, checksum: Checksum | None) -> Iterator[Callable[[], bytes]]
         checksum: Fed with the content.
 
     Yields:
-        Gives SHA-256, or raises the OSError that hashing ended with.
+        Gives SHA-256, or raises what hashing ended with.
     """
     over = threading.Event()
-    results: list[bytes | OSError] = []
+    results: list[bytes | BaseException] = []
 
     def work() -> None:
         try:
             results.append(digest_of(fd, checksum, lambda: not over.is_set()))
-        except OSError as exc:
+        except BaseException as exc:  # noqa: BLE001 (raised by who asks for the result)
             results.append(exc)
 
     def result() -> bytes:
         (came,) = results
-        if isinstance(came, OSError):
+        if isinstance(came, BaseException):
             raise came
         return came
 
-    thread = threading.Thread(target=work, name="hash", daemon=True)
-    thread.start()
+    aside = begin(work)
+    if aside is None:
+        work()  # first the one, then the other
     try:
         yield result
     except BaseException:
         over.set()
         raise
     finally:
-        thread.join()
+        if aside is not None:
+            aside.wait()

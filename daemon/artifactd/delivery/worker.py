@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from artifactd import failpoint
-from artifactd.delivery.abreast import Abreast, take
+from artifactd.delivery.abreast import each, take
 from artifactd.delivery.hashing import digest_of, hashing
 from artifactd.delivery.held import Held, taken
 from artifactd.delivery.messages import (
@@ -80,7 +80,6 @@ class Worker:
         self._clients: dict[Target, server.Client] = {}
         self._repos: dict[tuple[str, str], RunArtifacts] = {}
         self._spans: dict[str, float] = {}
-        self._abreast = Abreast()
 
     def do(self, job: Job, line: Connection | None = None) -> Iterator[Answer]:
         """Carry out a job.
@@ -145,7 +144,7 @@ class Worker:
                 others: list[Result] = []
                 stop: DeliveryError | None = None
                 while waiting and stop is None and time.monotonic() - begun < span:
-                    for result in self._abreast.each(
+                    for result in each(
                         take(waiting, abreast),
                         lambda file: _try(root, file, run, held, leases=job.root.leases),
                         enough=lambda result: _end_of_all([result]) is not None,
