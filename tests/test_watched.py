@@ -199,3 +199,15 @@ def test_a_folder_belongs_to_one_service(base: Path) -> None:
     first.watched.close()
     second.turn_until("events")
     second.watched.close()
+
+
+def test_without_memory_for_its_thread_a_watch_is_scanned(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("artifactd.watched.begin", lambda _: None)
+    post = Post(base)
+    write(post.drop / "e" / "r", "a")
+    view = post.turn_until("scan")
+    assert not view.healthy
+    assert "no memory" in view.detail
+    assert post.rows() == 1, "the scan goes on"
+    post.watched.close()
+    post.ledger.close()

@@ -539,6 +539,19 @@ def test_a_thread_that_fails_is_trouble(top: Path) -> None:
 # What is relied on in watchdog, whose inotify_c is not its public side: when one of these fails, read events.py anew.
 
 
+def test_a_thread_that_never_begins_is_refused_and_not_waited_for(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where memory runs out before its first step: ``Thread.start`` waits for ever for it (CPython 3.11)."""
+    monkeypatch.setattr(threading, "_start_new_thread", lambda *_: 1)
+    monkeypatch.setattr(events, "_BEGINS_WITHIN", 0.2)
+    before = descriptors()
+    watch = EventWatch(str(top), Hints(lambda: None))
+    with pytest.raises(WatchError, match="no memory for the thread"):
+        watch.start()
+    assert descriptors() == before
+    assert watch._reader is not None
+    vars(watch._reader)["_started"].set()  # lets go of the one that waits
+
+
 def test_contract_version() -> None:
     assert importlib.metadata.version("watchdog").startswith("7.")
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from artifactd import log
+from artifactd.aside import Aside, begin
 from artifactd.config import WatchConfig
 from artifactd.ledger import Ledger
 from artifactd.look import Looker, Seen
@@ -26,6 +26,7 @@ from artifactd.watching.inside import open_root
 from artifactd.watching.mounts import distrust, leases_work, mount_of
 from artifactd.watching.scan import Listing, look, walk
 
+_NO_MEMORY = "there is no memory for its thread"
 _NOT_THERE = "the folder is not there; it is looked for"
 
 RETRY_ROOT = 5.0
@@ -70,7 +71,7 @@ class Watched:
         self._was_mount = False
         self._claim: Claim | None = None
         self._events: EventWatch | None = None
-        self._starter: threading.Thread | None = None
+        self._starter: Aside | None = None
         self._degraded: str | None = None
         self._rounds = Rounds(self._walk, start, config.scan_interval)
         self._moved = 0
@@ -117,7 +118,7 @@ class Watched:
     def check(self) -> None:
         """See to the root and its events; does something every few seconds only."""
         now = time.monotonic()
-        if self._starter is not None and not self._starter.is_alive():
+        if self._starter is not None and self._starter.over:
             self._starter = None
             self._wake()
         if now < self._next_check:
@@ -214,15 +215,17 @@ class Watched:
             self._next_events = now + 60
             return
         # Watching a big tree takes seconds; the loop goes on meanwhile, and the scan starts when the watch stands.
-        self._starter = threading.Thread(target=self._start_events, name="watch-start", daemon=True)
-        self._starter.start()
+        self._starter = begin(self._start_events)
+        if self._starter is None:
+            self._degrade(f"scan only: {_NO_MEMORY}")
+            self._next_events = now + RETRY_ROOT
 
     def _start_events(self) -> None:
         events = EventWatch(os.fsdecode(self.path), self._hints)
         try:
             events.start()
-        except WatchError as exc:
-            self._degrade(f"scan only: {exc}")
+        except (WatchError, MemoryError) as exc:
+            self._degrade(f"scan only: {_NO_MEMORY if isinstance(exc, MemoryError) else exc}")
             self._next_events = time.monotonic() + self.config.scan_interval
         else:
             self._events, self._degraded = events, None
@@ -236,7 +239,7 @@ class Watched:
 
     def _stop_events(self) -> None:
         if self._starter is not None:
-            self._starter.join(timeout=30)
+            self._starter.wait(30)
             self._starter = None
         if self._events is not None:
             self._events.stop()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from artifactd.delivery.aside import begin
+from artifactd.aside import begin
 from artifactd.ledger.rows import DueFile
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 
-from artifactd.delivery.aside import begin
+from artifactd.aside import begin
 from artifactd.tracking.artifacts import Checksum
 
 _BLOCK = 2**18

@@ -26,6 +26,7 @@ from watchdog.observers.inotify_c import (
     inotify_rm_watch,
 )
 
+from artifactd.aside import begin
 from artifactd.paths import join
 from artifactd.text import printable
 from artifactd.watching.hints import Hints
@@ -46,6 +47,9 @@ its own; no writes and attributes, or a log written line by line would."""
 
 _STOP = 2.5
 """Seconds that ``stop`` waits, twice at most, for a thread that does not answer, as on a disk that hangs."""
+
+_BEGINS_WITHIN = 10.0
+"""Seconds in which the reading thread must have begun, on a machine that is busy too."""
 
 _REFUSED = 1000
 """Folders that could not be opened, mostly unreadable ones, that are remembered to be watched later."""
@@ -102,7 +106,8 @@ class EventWatch:
         """End the reading thread; returns within seconds whatever it does."""
         if self._reader is not None:
             self._reader.stop()
-            self._reader.join(_STOP)
+            if self._reader.ident is not None:  # else it never began
+                self._reader.join(_STOP)
 
     def trouble(self) -> str | None:
         """What is wrong with this watch; cheap enough to ask every second.
@@ -204,6 +209,23 @@ class _Reader(InotifyFD):
         fd = super()._create_inotify_fd()
         os.set_inheritable(fd, False)
         return fd
+
+    def start(self) -> None:
+        """As ever, but where memory runs out before the thread begins, for which ``Thread.start`` waits for ever.
+
+        Raises:
+            OSError: There is no memory for it.
+        """
+
+        def start() -> None:
+            with contextlib.suppress(RuntimeError, MemoryError):
+                super(_Reader, self).start()
+
+        starting = begin(start)
+        if starting is not None:
+            starting.wait(_BEGINS_WITHIN)
+        if not self.is_alive():
+            raise OSError(errno.ENOMEM, "there is no memory for the thread that reads events")
 
     def run(self) -> None:
         try:

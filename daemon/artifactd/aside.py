@@ -1,7 +1,7 @@
 """Work in a thread of its own, where there is memory for one.
 
 ``threading.Thread.start`` waits for the thread to begin, and for ever where memory ran out before it did (CPython
-3.11): a worker that is to say that it has no memory would hang instead. What is begun here has begun, or never will.
+3.11): who is to say that there is no memory would hang instead. What is begun here has begun, or never will.
 """
 
 from __future__ import annotations
@@ -22,9 +22,17 @@ class Aside:
         self._ended.acquire()
         self._wanted = True
 
-    def wait(self) -> None:
-        """Until it has ended; once."""
-        self._ended.acquire()
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self._ended.locked()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Until it has ended, or so many seconds (-1: without limit); whether it has."""
+        if not self._ended.acquire(timeout=seconds):
+            return False
+        self._ended.release()
+        return True
 
     def _run(self, work: Callable[[], None]) -> None:
         try:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from artifactd.delivery import aside
-from artifactd.delivery.aside import begin
+from artifactd import aside
+from artifactd.aside import begin
 from support import wait_for
 
 
