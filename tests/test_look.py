@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -363,6 +364,8 @@ def test_a_kind_that_is_new_makes_a_stored_file_due_with_its_receipt(desk: Desk)
     desk.rules(routes=[Route("*.json", None, "dataset", context="training")])
     desk.scan()
     assert desk.due()["e/r/a.json"].told is None, "what was told of it as params says nothing of it as a dataset"
+    with contextlib.closing(Report(desk.base)) as report:
+        assert [(f.told_as, f.told_at) for f in report.files() if f.path.endswith(b"a.json")] == [(None, None)]
 
 
 def test_what_could_not_be_told_is_failed_until_it_changes(desk: Desk) -> None:

@@ -315,19 +315,29 @@ def own_path(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConf
     return None
 
 
+def holding(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes]:
+    """As ``own_path``.
+
+    Raises:
+        UsageError: No watch holds the folder.
+    """
+    found = own_path(folder, watches)
+    if found is None:
+        watched = ", ".join(printable(os.fsencode(w.path)) for w in watches)
+        raise UsageError(
+            f"no watched folder holds {printable(folder)}; watched: {watched}",
+            "Name or move it inside one, or add a [[watch]] for it",
+        )
+    return found
+
+
 def _covering(settings: Config, folder: Path | None) -> list[tuple[Watch, bytes]]:
     with ledger_of(settings) as report:
         watches = watches_of(settings, report)
     if folder is None:
         return [(_rules(w), os.fsencode(w.path)) for w in watches]
-    found = own_path(os.fsencode(folder), watches)
-    if found is None:
-        watched = ", ".join(printable(os.fsencode(w.path)) for w in watches)
-        raise UsageError(
-            f"no watched folder holds {printable(os.fsencode(folder))}; watched: {watched}",
-            "Move it into one, or add a [[watch]] for its folder",
-        )
-    return [(_rules(found[0]), found[1])]
+    watch, path = holding(os.fsencode(folder), watches)
+    return [(_rules(watch), path)]
 
 
 def _rules(watch: WatchConfig) -> Watch:

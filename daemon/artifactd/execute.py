@@ -16,7 +16,7 @@ from pathlib import Path
 
 from artifactd import job, log
 from artifactd.ahead import Made, make_run, placed_at
-from artifactd.api import own_path
+from artifactd.api import holding
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.errors import ArtifactdError, UsageError
 from artifactd.explain import Watch
@@ -91,14 +91,8 @@ def choose(config: Config, directory: Path | None, experiment: str | None, run: 
     else:
         if experiment is not None or run is not None:
             raise UsageError("--dir says which folder it is", "Leave --experiment and --run out, or --dir")
-        found = own_path(os.fsencode(directory), watches)
-        if found is None:
-            watched = ", ".join(printable(os.fsencode(w.path)) for w in watches)
-            raise UsageError(
-                f"no watched folder holds {printable(os.fsencode(directory))}; watched: {watched}",
-                "Name a folder inside one, or add a [[watch]] for it",
-            )
-        watch, folder = found[0], found[1][len(os.fsencode(found[0].path)) :].strip(b"/")
+        watch, path = holding(os.fsencode(directory), watches)
+        folder = path[len(os.fsencode(watch.path)) :].strip(b"/")
     if not folder:
         raise UsageError(
             f"by the layout {watch.layout} the watched folder itself is the run", "Give --dir a folder of another watch"

@@ -120,7 +120,9 @@ class Looks(Base):
                 " sent_at = min(sent_at, ?),"
                 " sends = CASE WHEN dest IS excluded.dest THEN sends ELSE 0 END,"
                 " sent_bytes = CASE WHEN dest IS excluded.dest THEN sent_bytes ELSE 0 END,"
-                " told = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told END, role = excluded.role,"
+                " told = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told END,"
+                " told_at = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told_at END,"
+                " role = excluded.role,"
                 " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
                 " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
                 (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)

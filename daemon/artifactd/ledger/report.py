@@ -42,7 +42,6 @@ _VIEW = (
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )
 
-
 _LOCK_NAME = "lock"
 """As ``ledger.lock`` names it."""
 

@@ -77,7 +77,7 @@ class Runs(Base):
         # What is due or failed may have been stored as well, with this content or an older one.
         self._con.execute(
             "UPDATE files SET due_at = CASE state WHEN 2 THEN 0 ELSE due_at END,"
-            " state = CASE state WHEN 2 THEN 0 ELSE state END, doubt = ?, told = NULL"
+            " state = CASE state WHEN 2 THEN 0 ELSE state END, doubt = ?, told = NULL, told_at = NULL"
             " WHERE run = ? AND state IN (0, 2, 3)",
             (doubt, run),
         )
