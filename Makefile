@@ -9,9 +9,11 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Each worker starts the servers that its tests need; `make test WORKERS=0` for a debugger.
+# Each worker starts the servers that its tests need.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
@@ -21,13 +23,15 @@ help: ## List the targets
 run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's UI; Ctrl-C ends it
 	@$(BIN)/python examples/demo.py
 
+# A third waits for programs of its own while the other two compute; `make test UNIT_WORKERS=0` for a debugger.
+UNIT_WORKERS ?= 3
 .PHONY: test
 test: $(INSTALLED) ## Every test that needs no root and no extra server
-	$(PYTEST) -m "not root and not faults and not stores and not presets and not big"
+	$(PYTEST) -n $(UNIT_WORKERS) -m "not root and not faults and not stores and not presets and not big"
 
 .PHONY: test-all
 test-all: lint ## Lint and every test there is
-	$(PYTEST) -m "not faults and not stores and not presets and not big"
+	$(PYTEST) -n $(UNIT_WORKERS) -m "not faults and not stores and not presets and not big"
 	$(PYTEST) -n 0 -m "presets and not big" tests/presets
 	$(MAKE) test-faults
 	$(MAKE) test-stores
@@ -70,6 +74,22 @@ test-big: $(INSTALLED) ## Tens of gigabytes and hundreds of thousands of files: 
 bench-stores: $(INSTALLED) ## Each store's throughput beside MLflow's own call; 20 minutes on a machine that rests
 	tests/stores/tools.sh
 	$(BIN)/python benchmarks/stores.py
+
+# make bench ONLY=small,latency SCALE=0.1 ROUNDS=3
+.PHONY: bench
+bench: $(INSTALLED) ## Every mark of speed and cost beside its peers, into docs/performance.md; an hour and 25 GB of a machine that rests
+	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python benchmarks/bench.py --page
+
+# make bench-compare REF=main ONLY=small: ends with an error where a mark costs over 10 % more than it did at REF.
+REF ?= HEAD
+.PHONY: bench-compare
+bench-compare: $(INSTALLED) ## What is here beside REF=commit, in turn: does a mark of speed or cost get worse? Five minutes
+	$(BIN)/python benchmarks/compare.py $(REF) $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: profile
+profile: $(INSTALLED) ## Where the time goes while thousands of small files are delivered: docs/profile.svg
+	$(BIN)/python benchmarks/profiling.py
 
 # make soak HOURS=8 SEED=1
 HOURS ?= 1

@@ -1,10 +1,11 @@
-"""MLflow's own client at work in a process of its own, since SDKs read the environment once; it never asks artifactd.
+"""Those that artifactd is compared with, in a process of their own, since SDKs read the environment once.
 
     python by_hand.py TRACKING_URI        (a request on each line of standard input, an answer on each of its output)
 
-``{"do": "run", "experiment": NAME, "location": URI or null}`` makes a run, and answers with its id;
-``{"do": "log", "run": ID, "files": [PATH, …], "folder": NAME}`` logs the files one by one, and answers with the
-seconds that it took; ``{"do": "remove", "run": ID, "folder": NAME}`` removes what was logged there.
+``{"do": "run", "experiment": NAME, "location": URI or null}`` makes a run, and answers with its id. The others answer
+with the seconds that they took: ``log`` calls ``MlflowClient.log_artifact`` for one file after the other, ``log_all``
+calls ``log_artifacts`` once for a folder, ``put`` sends files to the server by bare ``requests`` in some threads,
+``s3`` by bare boto3. None of them asks artifactd.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import local
 from typing import Any
 
 
@@ -36,6 +39,10 @@ class ByHand:
             start_new_session=True,  # as the service: Linux shares a busy machine out by sessions
         )
 
+    def ready(self) -> None:
+        """Wait until it is, and a new SQLite store has its tables: MLflow makes them badly when several do it."""
+        self._ask(do="ready")
+
     def run(self, experiment: str, location: str | None) -> str:
         """Make a run; its id."""
         return str(self._ask(do="run", experiment=experiment, location=location))
@@ -44,9 +51,27 @@ class ByHand:
         """Log the files, one after the other; seconds."""
         return float(self._ask(do="log", run=run, files=list(files), folder=folder))
 
-    def remove(self, run: str, folder: str) -> None:
-        """Remove a folder of a run's artifacts."""
-        self._ask(do="remove", run=run, folder=folder)
+    def log_tree(self, run: str, tree: str, folder: str) -> float:
+        """Log a tree's files, one after the other, each into its own folder; seconds."""
+        files = sorted(os.path.join(here, name) for here, _, names in os.walk(tree) for name in names)
+        return float(self._ask(do="log", run=run, files=files, folder=folder, below=tree))
+
+    def log_all(self, run: str, source: str, folder: str) -> float:
+        """Log a folder by one call; seconds."""
+        return float(self._ask(do="log_all", run=run, source=source, folder=folder))
+
+    def put(self, files: Sequence[str], folder: str, threads: int) -> float:
+        """Send the files by bare requests; seconds."""
+        return float(self._ask(do="put", files=list(files), folder=folder, threads=threads))
+
+    def s3(self, files: Sequence[str], folder: str, bucket: str, threads: int) -> float:
+        """Send the files by bare boto3; seconds."""
+        return float(self._ask(do="s3", files=list(files), folder=folder, bucket=bucket, threads=threads))
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def close(self) -> None:
         """End it."""
@@ -59,7 +84,7 @@ class ByHand:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise SystemExit("MLflow's own client failed: its words are above")
+            raise SystemExit("the other side failed: its words are above")
         return json.loads(answer)
 
 
@@ -67,29 +92,83 @@ def main() -> None:
     """Serve."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # MLflow prints
-    from mlflow import MlflowClient  # noqa: PLC0415 (after that)
-
-    client = MlflowClient(sys.argv[1], registry_uri=sys.argv[1])
+    side = _Side(sys.argv[1])
     for line in sys.stdin:
-        print(json.dumps(answer(client, json.loads(line))), file=answers, flush=True)
+        request = json.loads(line)
+        print(json.dumps(getattr(side, request.pop("do"))(**request)), file=answers, flush=True)
 
 
-def answer(client: Any, request: dict[str, Any]) -> Any:
-    """Do what is asked."""
-    if request["do"] == "run":
-        found = client.get_experiment_by_name(request["experiment"])
-        ident = found.experiment_id if found else client.create_experiment(request["experiment"], request["location"])
-        return client.create_run(ident, run_name="by hand").info.run_id
-    if request["do"] == "log":
+class _Side:
+    """What is asked of it."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow import MlflowClient  # noqa: PLC0415 (after the output was moved)
+
+        self._uri = uri
+        self._client = MlflowClient(uri, registry_uri=uri)
+        self._own = local()
+        self._s3: Any = None
+
+    def ready(self) -> bool:
+        return True
+
+    def run(self, experiment: str, location: str | None) -> str:
+        found = self._client.get_experiment_by_name(experiment)
+        ident = found.experiment_id if found else self._client.create_experiment(experiment, location)
+        return str(self._client.create_run(ident, run_name="by hand").info.run_id)
+
+    def log(self, run: str, files: list[str], folder: str, below: str = "") -> float:
         begun = time.perf_counter()
-        for path in request["files"]:
-            client.log_artifact(request["run"], path, request["folder"])
+        for path in files:
+            where = os.path.normpath(f"{folder}/{os.path.relpath(os.path.dirname(path), below)}") if below else folder
+            self._client.log_artifact(run, path, where)
         return time.perf_counter() - begun
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
-    uri = client.get_run(request["run"]).info.artifact_uri
-    get_artifact_repository(uri, tracking_uri=client.tracking_uri).delete_artifacts(request["folder"])
-    return None
+    def log_all(self, run: str, source: str, folder: str) -> float:
+        begun = time.perf_counter()
+        self._client.log_artifacts(run, source, folder)
+        return time.perf_counter() - begun
+
+    def put(self, files: list[str], folder: str, threads: int) -> float:
+        where = f"{self._uri}/api/2.0/mlflow-artifacts/artifacts/raw/{folder}"
+        return _by_threads(lambda path: self._put(path, where), files, threads)
+
+    def _put(self, path: str, where: str) -> None:
+        import requests  # noqa: PLC0415
+
+        if not hasattr(self._own, "session"):
+            self._own.session = requests.Session()
+        with open(path, "rb") as body:
+            self._own.session.put(f"{where}/{os.path.basename(path)}", data=body, timeout=600).raise_for_status()
+
+    def s3(self, files: list[str], folder: str, bucket: str, threads: int) -> float:
+        import boto3  # noqa: PLC0415
+        from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+
+        if self._s3 is None:
+            endpoint = os.environ["MLFLOW_S3_ENDPOINT_URL"]
+            self._s3 = boto3.client("s3", endpoint_url=endpoint, config=Config(max_pool_connections=threads))
+        if len(files) == 1:
+            config = TransferConfig(max_concurrency=threads)
+            return _by_threads(
+                lambda path: self._s3.upload_file(
+                    path, bucket, f"raw/{folder}/{os.path.basename(path)}", Config=config
+                ), files, 1,
+            )  # fmt: skip
+
+        def send(path: str) -> None:
+            with open(path, "rb") as body:
+                self._s3.put_object(Bucket=bucket, Key=f"raw/{folder}/{os.path.basename(path)}", Body=body)
+
+        return _by_threads(send, files, threads)
+
+
+def _by_threads(send: Callable[[str], None], files: list[str], threads: int) -> float:
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(send, files))
+    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

@@ -18,17 +18,11 @@ class Receipts:
         self._log = log
         self._read = 0
         self._stored: dict[str, float] = {}
-        self._run_ids: dict[str, str] = {}
 
     def stored(self) -> dict[str, float]:
         """When each artifact was stored (unix seconds), by its path in the run, up to now."""
         self._take()
         return self._stored
-
-    def run_id(self, run: str) -> str:
-        """MLflow's id of a run by its name, which has files stored."""
-        self._take()
-        return self._run_ids[run]
 
     def _take(self) -> None:
         if not self._log.exists():
@@ -42,5 +36,3 @@ class Receipts:
                 event = json.loads(line) if line.startswith(b"{") else {}
                 if event.get("event") == "stored":
                     self._stored[event["artifact_path"]] = datetime.fromisoformat(event["timestamp"]).timestamp()
-                elif event.get("event") == "run ready":
-                    self._run_ids[event["run"]] = event["run_id"]

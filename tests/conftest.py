@@ -26,6 +26,11 @@ START_SECONDS = 90
 """The server's own first start: imports and some sixty database migrations, on a busy machine."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: at the end, the other workers would wait for it."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees what another left in the environment, or what the user of this machine set for MLflow."""

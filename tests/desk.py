@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from artifactd.checkpoints import Checkpoint
 from artifactd.layout import Layout, Route
 from artifactd.ledger import DueFile, Ledger, Run, State
 from artifactd.look import Looker
@@ -33,10 +34,17 @@ class Desk:
 
     def rules(
         self, *, exclude: Sequence[str] = (), routes: Sequence[Route] = (), template: str = "{experiment}/{run}",
-        host: str = "h1", target: str = "http://m", fleet: bool = False, settle: float = SETTLE, **constants: str,
+        host: str = "h1", target: str = "http://m", fleet: bool = False, settle: float = SETTLE,
+        checkpoints: Sequence[Checkpoint] = (), live: Sequence[str] = (), removes: bool = False, **constants: str,
     ) -> None:  # fmt: skip
-        layout = Layout(template, constants=constants, include=["**"], exclude=exclude, live=[], routes=routes)
-        self.looker = Looker(self.ledger, self.root, os.fsencode(self.drop), layout, settle, Place(target, host, fleet))
+        self.layout = Layout(
+            template, constants=constants, include=["**"], exclude=exclude, live=live, routes=routes,
+            checkpoints=checkpoints,
+        )  # fmt: skip
+        place = Place(target, host, fleet)
+        self.looker = Looker(
+            self.ledger, self.root, os.fsencode(self.drop), self.layout, settle, place, removes=removes
+        )
 
     def write(self, rel: str, content: str = "x") -> Path:
         path = self.drop / rel

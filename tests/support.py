@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,21 +16,35 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from artifactd.cli.status import as_data
+from artifactd.errors import ArtifactdError
+from artifactd.ledger import Report
+from artifactd.manifest import is_manifest
 from artifactd.names import decode_path
+from artifactd.standing import read
 
 T = TypeVar("T")
 
+_PAUSES = (0.01, 0.02, 0.03, 0.05, 0.1)
+"""Seconds. Three tests that ask each 0.02 s take a core."""
 
-def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 30.0) -> T:
-    """Poll until `condition` is true; fail with `what` after `deadline` seconds."""
+_READY_WITHIN = 10.0
+"""Seconds that a service gets to say that it is ready; one that is kept from it is asked without that."""
+
+
+def wait_for(
+    condition: Callable[[], T | None], what: str, deadline: float = 30.0, *, pauses: Sequence[float] = _PAUSES
+) -> T:
+    """Poll until `condition` is true, with ever longer `pauses`; fail with `what` after `deadline`. All are seconds."""
     end = time.monotonic() + deadline
+    longer = itertools.chain(pauses, itertools.repeat(pauses[-1]))
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:.0f} s: {what} (last: {value!r})")
-        time.sleep(0.02)
+        time.sleep(next(longer))
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -75,6 +91,7 @@ class Program:
         )
         self.log = base / "service.log"
         self._service: subprocess.Popen[bytes] | None = None
+        self._ready_after: int | None = None
 
     def call(self, *args: str, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
         command = [self.python or sys.executable, "-m", "artifactd", *args]
@@ -91,21 +108,43 @@ class Program:
         )
 
     def status(self) -> dict[str, Any]:
-        done = self.call("status", "--json")
-        if done.returncode != 0:
+        """What ``artifactd status --json`` prints, by its own code: asked all the time, starts would take a core.
+
+        A service that was just started is asked once it is ready, as whoever starts it by a service manager would.
+        """
+        self._wait_ready()
+        try:
+            with contextlib.closing(Report(self.state)) as report:
+                data: dict[str, Any] = json.loads(json.dumps(as_data(read(report, self.state))))
+        except (ArtifactdError, sqlite3.Error):
             return {}
-        data: dict[str, Any] = json.loads(done.stdout)
         return data
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:
         command = [self.python or sys.executable, "-m", "artifactd", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
+            self._ready_after = log.tell()
             self._service = subprocess.Popen(
                 [*self.wrapper, *command, "--log-format", "json"],
                 env=environment(**env), stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
         return self._service
+
+    def _wait_ready(self) -> None:
+        """Until the service that was started last says so, has ended, or is kept from it for long; once for each."""
+        service, begins = self._service, self._ready_after
+        if service is None or begins is None:
+            return
+        self._ready_after = None
+
+        def ready() -> bool:
+            with self.log.open("rb") as log:
+                log.seek(begins)
+                return b'"event": "ready"' in log.read() or service.poll() is not None
+
+        with contextlib.suppress(AssertionError):
+            wait_for(ready, "it is ready", _READY_WITHIN)
 
     def stop(self, number: int = signal.SIGTERM, deadline: float = 30) -> int:
         assert self._service is not None
@@ -184,9 +223,10 @@ class Oracle:
         return runs[0]
 
     def files(self, run_id: str, to: Path) -> dict[bytes, bytes]:
-        """Everything in a run, names decoded, as MLflow's client downloads it."""
+        """Everything in a run but its manifests, names decoded, as MLflow's client downloads it."""
         to.mkdir(parents=True, exist_ok=True)
         if not self.client.list_artifacts(run_id):
             return {}
         copy = self.client.download_artifacts(run_id, "", str(to))
-        return {decode_path(os.fsdecode(k)): v for k, v in tree(Path(copy)).items()}
+        files = {os.fsdecode(k): v for k, v in tree(Path(copy)).items()}
+        return {decode_path(k): v for k, v in files.items() if not is_manifest(k)}

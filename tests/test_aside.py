@@ -1,4 +1,4 @@
-"""Work aside begins at once or never, and is waited for."""
+"""Work aside begins at once or never, and is waited for; of several things at a time, all are done in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from artifactd import aside
-from artifactd.aside import begin
+from artifactd.aside import begin, each
 from support import wait_for
 
 
@@ -57,3 +57,83 @@ def test_many_leave_nothing_behind() -> None:
         assert under_way is not None
         under_way.wait()
     wait_for(lambda: _thread._count() <= before, "the threads are gone")
+
+
+@pytest.fixture(params=["looking", "taking part"])
+def looks(request: pytest.FixtureRequest) -> Callable[[], None] | None:
+    """What the thread that asked does meanwhile."""
+    return (lambda: None) if request.param == "looking" else None
+
+
+def test_things_are_under_way_at_the_same_time_and_come_back_in_order(looks: Callable[[], None] | None) -> None:
+    together = threading.Barrier(4)
+
+    def do(number: int) -> int:
+        together.wait(30)
+        return -number
+
+    assert each(range(8), do, width=4, look=looks) == [-number for number in range(8)]
+
+
+def test_the_last_look_sees_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "_LOOK_EVERY", 0.01)
+    done: list[int] = []
+    seen: list[int] = []
+    each(range(9), done.append, width=3, look=lambda: seen.append(len(done)))
+    assert seen[-1] == 9
+
+
+def test_no_more_are_begun_once_one_came_to_enough(looks: Callable[[], None] | None) -> None:
+    begun: list[int] = []
+
+    def do(number: int) -> int:
+        begun.append(number)
+        return number
+
+    came = each(range(100_000), do, width=4, enough=lambda number: number == 0, look=looks)
+    assert 0 in came
+    assert sorted(came) == sorted(begun)
+    assert len(begun) < 100_000
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_what_is_raised_is_raised_here_and_no_more_is_begun(count: int, looks: Callable[[], None] | None) -> None:
+    begun: list[int] = []
+
+    def do(number: int) -> None:
+        begun.append(number)
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        each(range(count), do, width=2, look=looks)
+    assert len(begun) <= 2
+
+
+def test_who_stops_looking_has_no_more_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "_LOOK_EVERY", 0.01)
+    stopped = threading.Event()
+    begun: list[int] = []
+
+    def do(number: int) -> None:
+        begun.append(number)
+        stopped.wait(30)
+
+    def look() -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        each(range(100_000), do, width=2, look=look)
+    assert len(begun) < 100_000
+
+
+def test_without_memory_for_threads_they_are_done_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, looks: Callable[[], None] | None
+) -> None:
+    def none(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", none)
+    done: list[int] = []
+    each(range(9), done.append, width=4, look=looks)
+    assert done == list(range(9))

@@ -94,3 +94,34 @@ def test_nothing_is_known_at_all(book: Book, tmp_path: Path) -> None:
     done = call("explain", "/data/x", "--state-dir", tmp_path / "none")
     assert done.exit_code == 1
     assert "no ledger" in done.stderr
+
+
+def test_the_run_that_a_run_is_nested_in_is_named(tmp_path: Path) -> None:
+    with own_environment(tmp_path):
+        (tmp_path / "sweep").mkdir()
+        book = Book(tmp_path / "sweep", layout="{experiment}/{parent}/{run}")
+        path = book.write("e/s3/t1/a")
+        book.write("e/s3/plan")
+        config = tmp_path / "c.toml"
+        config.write_text(
+            f'state_dir = "{book.state}"\n[[watch]]\npath = "{book.drop}"\n'
+            'layout = "{experiment}/{parent}/{run}"\n'
+        )
+        book.look()
+
+        def answers() -> list[dict[str, Any]]:
+            done = call("explain", "--json", path, book.drop / "e/s3/plan", "--config", config)
+            assert done.exit_code == 0, done.stderr
+            return list(json.loads(done.stdout))
+
+        within, above = answers()
+        assert (within["run"], within["parent"]) == ("t1", {"run": "s3", "run_id": None})
+        assert (above["run"], above["parent"], above["artifact_path"]) == ("s3", None, "plan")
+        book.deliver()
+        within, _ = answers()
+        assert within["parent"] == {"run": "s3", "run_id": RUN_ID}
+        assert within["run_status"] == "RUNNING"
+        text = call("explain", path, "--config", config).stdout
+        assert f"s3 ({RUN_ID})" in text
+        assert "last sign of life" in text
+        book.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileId
+from artifactd.runfolder import MARKERS
 from cli_support import RUN_ID, Book, call, own_environment
 from support import environment, wait_for
 
@@ -42,7 +44,8 @@ def shown(book: Book) -> str:
 
 def test_json_is_the_contract(book: Book) -> None:
     book.write("vision/run-1/a", b"12345")
-    book.write("vision/run-1/x.tmp")
+    last = book.write("vision/run-1/x.tmp").stat().st_ctime
+    changed = f"{datetime.datetime.fromtimestamp(last, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     book.look()
     book.deliver()
     failed = book.write("vision/run-2/unreadable")
@@ -63,9 +66,9 @@ def test_json_is_the_contract(book: Book) -> None:
         "watches": [{"path": str(book.drop), "mode": "events", "healthy": True, "detail": ""}],
         "runs": [
             {"experiment": "vision", "run": "run-1", "run_id": RUN_ID, "status": "RUNNING"}
-            | {"stored": 1, "pending": 0, "failed": 0},
+            | {"stored": 1, "pending": 0, "failed": 0, "since": changed, "reason": "a file changed"},
             {"experiment": "vision", "run": "run-2", "run_id": None, "status": None}
-            | {"stored": 0, "pending": 1, "failed": 1},
+            | {"stored": 0, "pending": 1, "failed": 1, "since": None, "reason": None},
         ],
         "failures": [
             {
@@ -203,3 +206,25 @@ def test_watch_shows_each_change_and_ends_by_ctrl_c(book: Book) -> None:
         watching.kill()
         _, errors = watching.communicate()
     assert (watching.returncode, errors) == (130, "")
+
+
+def test_a_run_that_is_over_is_shown_with_its_time_and_reason(book: Book) -> None:
+    book.write("vision/run-1/a")
+    book.write("vision/run-2/.failed", b"out of memory\n")
+    book.look()
+    first, second = book.rows()
+    book.deliver()
+    book.ledger.abandon(first, 1_800_000_000.0, "no sign of life since then")
+    for run, end in book.ledger.runs_to_end(dict(MARKERS)):
+        book.ledger.ask_end(run.id, end)
+        book.ledger.set_run_status(run.id, end.status)
+    runs = {r["run"]: r for r in status(book)["runs"]}
+    assert (runs["run-1"]["status"], runs["run-1"]["since"]) == ("KILLED", "2027-01-15T08:00:00Z")
+    assert (runs["run-2"]["status"], runs["run-2"]["reason"]) == ("FAILED", "out of memory")
+    text = re.sub(r"\s+", " ", shown(book))
+    assert "vision/run-1: KILLED since 2027-01-15" in text
+    assert ": no sign of life since then" in text
+    assert "vision/run-2: FAILED since" in text
+    said = re.sub(r"\s+", " ", call("explain", book.drop / "vision/run-1", "--state-dir", book.state).stdout)
+    assert "KILLED since 2027-01-15" in said
+    assert second != first

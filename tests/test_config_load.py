@@ -88,12 +88,12 @@ def test_the_environment_reaches_into_lists_by_index(file: Path, monkeypatch: py
     monkeypatch.setenv("ARTIFACTD_WATCH__1__SETTLE", "2s")
     monkeypatch.setenv("ARTIFACTD_WATCH__0__EXCLUDE", '["x", "y"]')
     monkeypatch.setenv("ARTIFACTD_WATCH__0__ROUTE__1", '{"match": "*.csv"}')
-    monkeypatch.setenv("ARTIFACTD_WATCH__0__ROUTE__0__KIND", "model")
+    monkeypatch.setenv("ARTIFACTD_WATCH__0__ROUTE__0__KIND", "dataset")
     monkeypatch.setenv("ARTIFACTD_WATCH__2__PATH", "/data/c")
     first, second, third = load_config(file).watch
     assert (first.settle, first.exclude, second.settle, second.exclude) == (60.0, ("x", "y"), 2.0, ())
     assert [(r.match, r.artifact_path, r.kind) for r in first.route] == [
-        ("*.png", "plots", "model"),
+        ("*.png", "plots", "dataset"),
         ("*.csv", None, "artifact"),
     ]
     assert third == WatchConfig(path=Path("/data/c"))
@@ -129,12 +129,20 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "WATCH__0__ON_CHANGE": "version",
         "WATCH__0__AFTER_UPLOAD": "delete",
         "WATCH__0__RUN_SCOPE": "fleet",
+        "WATCH__0__ABANDON_AFTER": "never",
         "WATCH__0__ROUTE__0__MATCH": "m",
         "WATCH__0__ROUTE__0__ARTIFACT_PATH": "p",
         "WATCH__0__ROUTE__0__KIND": "dataset",
         "WATCH__0__ROUTE__0__CONTEXT": "c",
+        "WATCH__0__ROUTE__1__MATCH": "n",
+        "WATCH__0__ROUTE__1__KIND": "model",
+        "WATCH__0__ROUTE__1__REGISTER": "r",
+        "WATCH__0__ROUTE__1__ALIASES": '["a"]',
+        "WATCH__0__ROUTE__1__TAGS": '{"t": "1"}',
         "UPLOAD__WORKERS": "2",
         "UPLOAD__BANDWIDTH_LIMIT": "1kB",
+        "UPLOAD__READ_LIMIT": "08:00,1kB 20:00,off",
+        "UPLOAD__ORDER": "fresh",
         "RETRY__INITIAL": "1ms",
         "RETRY__MAXIMUM": "2ms",
         "RETRY__GIVE_UP_AFTER": "never",
@@ -165,10 +173,30 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
                 "on_change": "version",
                 "after_upload": "delete",
                 "run_scope": "fleet",
-                "route": [{"match": "m", "artifact_path": "p", "kind": "dataset", "context": "c"}],
+                "abandon_after": "never",
+                "route": [
+                    {
+                        "match": "m",
+                        "artifact_path": "p",
+                        "kind": "dataset",
+                        "context": "c",
+                        "register": None,
+                        "aliases": [],
+                        "tags": {},
+                    },
+                    {
+                        "match": "n",
+                        "artifact_path": None,
+                        "kind": "model",
+                        "context": None,
+                        "register": "r",
+                        "aliases": ["a"],
+                        "tags": {"t": "1"},
+                    },
+                ],
             }
         ],
-        "upload": {"workers": 2, "bandwidth_limit": "1kB"},
+        "upload": {"workers": 2, "bandwidth_limit": "1kB", "read_limit": "08:00,1kB 20:00,0", "order": "fresh"},
         "retry": {"initial": "1ms", "maximum": "2ms", "give_up_after": "never"},
         "log": {"format": "journald", "level": "error"},
         "metrics": {"listen": "h:1"},
@@ -301,3 +329,17 @@ def test_nothing_is_made_and_the_watched_folder_may_be_away(tmp_path: Path) -> N
     config = load_config(None, directory=tmp_path / "gone", overrides={"state_dir": tmp_path / "state"})
     assert isinstance(config, Config)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_scan_interval_that_was_asked_for_is_kept_and_the_default_may_become_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def longest(lines: str) -> float:
+        (watch,) = load_config(written(tmp_path / "f.toml", f'[[watch]]\npath = "/d"\n{lines}')).watch
+        return watch.longest_scan_interval
+
+    assert longest("") == 3600.0
+    assert longest('scan_interval = "5m"') == 300.0
+    assert longest('scan_interval = "2h"') == 7200.0
+    assert longest('abandon_after = "1h"') == 900.0
+    assert longest('abandon_after = "10m"') == 300.0

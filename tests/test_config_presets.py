@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from artifactd.config import Config, ConfigError, WatchConfig, layout_of, load_config
 from artifactd.config.model import DEFAULT_EXCLUDE
 from artifactd.config.presets import PRESETS
-from artifactd.layout import Destination, Ignored, Layout
+from artifactd.excludes import Ignored
+from artifactd.layout import Destination, Layout
 
 PAGE = (Path(__file__).parent.parent / "docs" / "presets.md").read_text(encoding="utf-8")
 
@@ -150,17 +152,44 @@ def test_without_a_preset_all_is_as_it_was() -> None:
     assert layout("lightgbm").fingerprint == layout("xgboost").fingerprint, "the same rules by another name"
 
 
+EVENTS = "e/r/runs/Nov26_06-41-02_host/events.out.tfevents.1.host"
+
+
+def test_event_files_are_metrics_where_they_are_asked_for_and_the_framework_tells_by_others() -> None:
+    assert rule(layout("tensorboard"), EVENTS) == "preset tensorboard: route **/events.out.tfevents.* as metrics"
+    for name in ("huggingface", "lightning", "keras", "yolo"):
+        placed = layout(name).place(EVENTS.encode())
+        assert isinstance(placed, Destination)
+        assert placed.kind == "artifact"
+        assert rule(layout([name, "tensorboard"]), EVENTS).endswith("as metrics")
+
+
+def test_without_the_extra_event_files_of_a_preset_are_live_artifacts_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    made = layout(["keras", "tensorboard"])
+    placed = made.place(EVENTS.encode())
+    assert isinstance(placed, Destination)
+    assert placed.kind == "artifact"
+    assert made.is_live(EVENTS.encode())
+    watches: list[dict[str, Any]] = [{"path": "/d", "preset": "tensorboard"}, {"path": "/e", "preset": "keras"}]
+    watches.append({"path": "/f", "route": [{"match": "*.csv", "kind": "metrics"}]})
+    watches.append({"path": "/g", "route": [{"match": "**/*tfevents*", "kind": "metrics"}]})
+    of_preset, of_route = Config.model_validate({"watch": watches}).notices()
+    assert of_preset.startswith('watch[0].preset = ["tensorboard"] needs what reads')
+    assert "their scalars are not told" in of_preset
+    assert of_route.startswith('watch[3].route[0].match = "**/*tfevents*" needs what reads')
+    for notice in (of_preset, of_route):
+        assert "pip install 'artifactd[tensorboard]'" in notice
+
+
 # -- what is said of them --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_what_is_not_there_yet_is_said(name: str) -> None:
-    notices = Config.model_validate({"watch": [{"path": "/d", "preset": name}]}).notices()
-    if "model" not in {route.kind for route in PRESETS[name].routes}:
-        assert notices == ()
-        return
-    (notice,) = notices
-    assert notice.startswith(f'watch[0].preset = ["{name}"] is not all there in this version: ')
+def test_each_does_all_that_it_says(name: str) -> None:
+    assert Config.model_validate({"watch": [{"path": "/d", "preset": name}]}).notices() == ()
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -171,3 +200,16 @@ def test_the_page_tells_each_pattern(name: str) -> None:
     told = {pattern for cell in rows for pattern in re.findall(r"`([^`]+)`", cell)}
     preset = PRESETS[name]
     assert told == {route.match for route in preset.routes} | {*preset.live} | {*preset.exclude}
+
+
+def test_the_page_tells_what_makes_each_checkpoint_whole() -> None:
+    section = re.search(r"(?ms)^## Checkpoints$(.*?)(?=^## )", PAGE)
+    assert section is not None
+    rows = [line.split("|")[1:] for line in section[1].splitlines() if line.startswith("| `")]
+    told = {cells[0].strip(" `"): set(re.findall(r"`([^`]+)`", "".join(cells[1:]))) for cells in rows}
+    globs: dict[str, set[str]] = {}
+    for name, preset in PRESETS.items():
+        for made in preset.checkpoints:
+            members = () if made.members == ("**",) else made.members
+            globs.setdefault(name, set()).update((made.marker, *(g for need in made.needs for g in need), *members))
+    assert told == globs

@@ -428,3 +428,10 @@ def test_a_database_of_ones_own_needs_a_place_for_artifacts(tmp_path: Path) -> N
     assert [p.key for p in caught.value.problems] == ["mlflow.artifact_location"]
     file.write_text(file.read_text().replace("[mlflow]", '[mlflow]\nartifact_location = "/srv/artifacts"'))
     assert load_config(file).tracking_uri == uri
+
+
+def test_one_host_of_a_fleet_gives_up_no_run(file: Path) -> None:
+    found = problems(file, '[[watch]]\npath = "/d"\nrun_scope = "fleet"\nabandon_after = "6h"\n')
+    assert "one host does not see whether the others live" in str(found["watch[0].abandon_after"])
+    found = problems(file, '[[watch]]\npath = "/d"\nabandon_after = "soon"\nmode = "x"\n')
+    assert 'write "never" or a duration' in str(found["watch[0].abandon_after"])

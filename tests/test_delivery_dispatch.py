@@ -29,6 +29,8 @@ from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import END_REFUSED, Blockage, Ledger, Name, Report, State, Wanted
+from artifactd.ledger.lives import Life
+from artifactd.tracking.runs import PARENT_TAG
 from artifactd.watching.signature import Signature
 
 URI = "http://127.0.0.1:9"
@@ -149,7 +151,7 @@ def test_an_end_goes_first_however_much_is_due(office: Office) -> None:
         office.due(busy, b"more-%d" % n)
     (job,) = office.assign()
     assert isinstance(job, EndRun)
-    assert (job.run_id, job.status) == ("r2", "FINISHED")
+    assert (job.run_id, job.end.status) == ("r2", "FINISHED")
 
 
 def test_a_server_that_is_down_gets_one_small_probe_a_backoff(tmp_path: Path) -> None:
@@ -559,7 +561,7 @@ def test_each_host_of_a_fleet_ends_the_run_once_whatever_the_others_did(office: 
     _marked(office, run)
     job = office.answer(RunEnded("FAILED"))
     assert isinstance(job, EndRun)
-    assert (job.status, job.fleet) == ("FINISHED", True)
+    assert (job.end.status, job.fleet) == ("FINISHED", True)
     assert office.ledger.run(run).status == "FAILED", "as another host said, which is shown"
     office.ledger.set_run_settings(run, {"team": "vision"}, {})
     assert isinstance(office.answer(RunReady("r1", "FAILED", found=True)), PrepareRun)
@@ -576,3 +578,85 @@ def test_an_end_that_was_refused_to_a_host_of_a_fleet_is_asked_for_again_by_a_re
     report.close()
     assert isinstance(office.answer(RunReady("r1", "FINISHED", found=True)), PrepareRun)
     assert isinstance(office.assign()[0], EndRun)
+
+
+def _nested(office: Office, *names: str) -> tuple[int, list[int]]:
+    """Runs with a file each, in one that has none."""
+    parent = office.run("sweep")
+    office.ledger.note_life(parent, Life(nests=True, began=7))
+    children = [office.run(name) for name in names]
+    for child in children:
+        office.ledger.note_life(child, Life(parent=parent, began=8))
+        office.due(child, b"x")
+    return parent, children
+
+
+def test_the_run_that_holds_others_is_made_before_them_and_once(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    parent, children = _nested(office, "t1", "t2", "t3")
+    office.dispatcher._met = True
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    assert (job.run, job.spec.began, job.spec.fleet) == (parent, 7, True), "as hosts elect one: an exec may make it too"
+    assert office.assign() == []
+    office.finish()
+    jobs = office.assign()
+    assert [j.run for j in jobs] == children
+    for job in jobs:
+        assert isinstance(job, PrepareRun)
+        assert (job.spec.tags[PARENT_TAG], job.spec.began, job.spec.fleet) == ("r9", 8, False)
+    office.ledger.close()
+
+
+def test_what_keeps_the_run_that_holds_others_from_being_made_is_theirs(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    parent, children = _nested(office, "t1", "t2")
+    refused = JobFailed(Failure(Kind.PERMANENT, Scope.RUN, "run sweep is deleted", "Restore it"))
+    assert office.answer(refused).run == parent
+    assert office.assign() == []
+    report = Report(office.base)
+    assert {view.error for view in report.failures()} == {"run sweep is deleted"}
+    assert len(report.failures()) == len(children)
+    report.retry(None)
+    report.close()
+    later = 9e9
+    (job,) = office.assign(now=later)
+    office.pool.taken.clear()
+    office.dispatcher.take(job, JobFailed(Failure(Kind.TRANSIENT, Scope.RUN, "no room", "wait")), later)
+    assert office.assign(now=later) == [], "it waits for its next try, and they with it"
+    assert [job.run for job in office.assign(now=later + 100)] == [parent]
+    office.ledger.close()
+
+
+def test_a_run_that_lives_again_is_opened_before_more_goes_in(office: Office) -> None:
+    run = office.run("a", "r1")
+    office.ledger.note_life(run, Life())
+    office.ledger.abandon(run, 5.0, "quiet")
+    killed = office.answer(RunEnded("KILLED"))
+    assert isinstance(killed, EndRun)
+    assert (killed.end.status, killed.end.at, killed.end.reason) == ("KILLED", 5000, "quiet")
+    assert office.assign() == []
+    office.due(run, b"x")
+    office.ledger.note_change(run, 9.0, "a file changed")
+    opened = office.answer(RunEnded("RUNNING"))
+    assert isinstance(opened, EndRun)
+    assert (opened.end.status, opened.end.at, opened.end.before) == ("RUNNING", 9000, "KILLED")
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+
+
+def test_while_a_status_is_set_nobody_asks_for_the_one_before(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    office.dispatcher._met = True
+    run = office.run("a", "r1")
+    office.ledger.note_life(run, Life())
+    office.ledger.abandon(run, 5.0, "quiet")
+    (job,) = office.assign()
+    assert isinstance(job, EndRun)
+    office.ledger.set_run_settings(run, {"team": "vision"}, {})
+    assert office.assign() == []
+    office.pool.taken.clear()
+    office.dispatcher.take(job, RunEnded("KILLED"), 10.0)
+    (job,) = office.assign()
+    assert isinstance(job, PrepareRun)
+    office.ledger.close()

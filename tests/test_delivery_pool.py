@@ -19,6 +19,7 @@ from artifactd.delivery import pool as room
 from artifactd.delivery.messages import Answer, EndRun, Job, JobFailed, PrepareRun, RunReady, Target
 from artifactd.delivery.pool import Pool
 from artifactd.errors import Kind, Scope
+from artifactd.runfolder import End
 from artifactd.tracking.runs import RunSpec
 from support import wait_for
 
@@ -71,7 +72,7 @@ def alive(processes: list[psutil.Process]) -> int:
 
 def test_a_killed_worker_costs_its_own_job_and_nobody_elses(tmp_path: Path, pool: Pool, silent: str) -> None:
     ready(pool)
-    hanging = EndRun(Target(silent), 1, "r" * 32, "FINISHED")
+    hanging = EndRun(Target(silent), 1, "r" * 32, End("FINISHED"))
     embedded = Target(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
     fine = PrepareRun(embedded, 2, RunSpec("k" * 40, None, "e", (tmp_path / "artifacts").as_uri(), "r"))
     pool.submit(hanging)
@@ -91,7 +92,7 @@ def test_a_killed_worker_costs_its_own_job_and_nobody_elses(tmp_path: Path, pool
 def test_a_worker_that_moves_no_byte_is_ended(pool: Pool, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "STUCK_AFTER", 1.0)
     ready(pool)
-    pool.submit(EndRun(Target(silent), 1, "r" * 32, "FINISHED"))
+    pool.submit(EndRun(Target(silent), 1, "r" * 32, End("FINISHED")))
     ((_, answer),) = answers(pool)
     assert isinstance(answer, JobFailed)
     assert answer.failure.scope is Scope.TARGET
@@ -101,7 +102,7 @@ def test_a_worker_that_moves_no_byte_is_ended(pool: Pool, silent: str, monkeypat
 
 def test_stop_leaves_no_process_and_a_new_start_works(pool: Pool, silent: str) -> None:
     ready(pool)
-    pool.submit(EndRun(Target(silent), 1, "r" * 32, "FINISHED"))
+    pool.submit(EndRun(Target(silent), 1, "r" * 32, End("FINISHED")))
     processes = family(pool)
     assert alive(processes) == 2
     pool.stop()
@@ -122,11 +123,12 @@ SERVICE = """
 import sys, time
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.messages import EndRun, Target
+from artifactd.runfolder import End
 from multiprocessing.connection import wait
 pool = Pool(1, sys.argv[1]); pool.warm()
 while not pool.free:
     wait(pool.waitables(), timeout=1); pool.answers()
-pool.submit(EndRun(Target(sys.argv[1]), 1, "r" * 32, "FINISHED"))
+pool.submit(EndRun(Target(sys.argv[1]), 1, "r" * 32, End("FINISHED")))
 print("working", flush=True); time.sleep(600)
 """
 

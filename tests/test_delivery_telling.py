@@ -86,3 +86,13 @@ def test_news_of_a_growing_file_are_told_and_nothing_is_sent(bench: Bench) -> No
     assert not (bench.store / "m.jsonl").exists()
     history: Any = bench.worker._client(bench.target).get_metric_history(bench.run_id, "loss")
     assert [(m.step, m.value) for m in history] == [(0, 1.0)]
+
+
+def test_what_was_left_of_a_growing_file_is_told_at_its_end_though_nothing_was_added(bench: Bench) -> None:
+    """A last line without its newline may be a part of one, until the file is over."""
+    (bench.drop / "left.csv").write_text("step,left\n0,1\n1,2")
+    news = deliver(bench, bench.due("left.csv", role="metrics", growth=Growth.NEWS))
+    history: Any = bench.worker._client(bench.target).get_metric_history
+    assert [m.step for m in history(bench.run_id, "left")] == [0]
+    deliver(bench, bench.due("left.csv", role="metrics", growth=Growth.QUIET, told=news.told.mark))
+    assert sorted(m.step for m in history(bench.run_id, "left")) == [0, 1]

@@ -34,6 +34,7 @@ from artifactd.delivery.messages import (
 from artifactd.delivery.worker import STILL_OPEN, Worker
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger import DueFile, FileId, Growth, Name
+from artifactd.runfolder import End
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.runs import RunSpec
 from artifactd.watching.signature import Signature
@@ -278,9 +279,9 @@ def test_an_end_that_the_job_gave_itself_keeps_its_time(bench: Bench) -> None:
     client = MlflowClient(bench.target.uri)
     run = client.create_run("0").info.run_id
     client.set_terminated(run, "FINISHED", end_time=1234)
-    assert list(bench.worker.do(EndRun(bench.target, 1, run, "FINISHED"))) == [RunEnded("FINISHED")]
+    assert list(bench.worker.do(EndRun(bench.target, 1, run, End("FINISHED")))) == [RunEnded("FINISHED")]
     assert client.get_run(run).info.end_time == 1234
-    assert list(bench.worker.do(EndRun(bench.target, 1, run, "FAILED"))) == [RunEnded("FAILED")]
+    assert list(bench.worker.do(EndRun(bench.target, 1, run, End("FAILED")))) == [RunEnded("FAILED")]
     assert client.get_run(run).info.status == "FAILED"
 
 
@@ -307,7 +308,11 @@ def test_a_deleted_run_and_a_deleted_experiment_are_found_out_before_the_upload(
     (bench.drop / "f").write_bytes(b"x")
     job = Deliver(bench.target, 1, run_id, Root(os.fsencode(bench.drop), None, leases=True), (bench.due("f"),))
     client.delete_run(run_id)
-    for doomed in (job, bench.prepare(key="x" * 40, experiment="doomed"), EndRun(bench.target, 1, run_id, "FINISHED")):
+    for doomed in (
+        job,
+        bench.prepare(key="x" * 40, experiment="doomed"),
+        EndRun(bench.target, 1, run_id, End("FINISHED")),
+    ):
         (failed,) = bench.worker.do(doomed)
         assert isinstance(failed, JobFailed)
         assert (failed.failure.kind, failed.failure.scope) == (Kind.PERMANENT, Scope.RUN)
@@ -339,7 +344,7 @@ def test_ending_a_run(bench: Bench) -> None:
     from mlflow import MlflowClient
 
     run_id = MlflowClient(bench.target.uri).create_run("0").info.run_id
-    assert list(bench.worker.do(EndRun(bench.target, 1, run_id, "FAILED"))) == [RunEnded("FAILED")]
+    assert list(bench.worker.do(EndRun(bench.target, 1, run_id, End("FAILED")))) == [RunEnded("FAILED")]
     assert MlflowClient(bench.target.uri).get_run(run_id).info.status == "FAILED"
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from artifactd import look, pace
 from artifactd.config import Config, load_config
-from artifactd.engine import Engine
+from artifactd.engine import LOOK_ANYWAY, Engine
 from artifactd.ledger import Report, State, Totals
 from support import wait_for
 
@@ -60,7 +60,7 @@ class Bench:
             self.engine.turn(0.02)
             return condition()
 
-        wait_for(turned, what, 60)
+        wait_for(turned, what, 60, pauses=(0.02,))
 
     def stored(self) -> dict[str, bytes]:
         artifacts = self.base / "state" / "artifacts"
@@ -416,3 +416,43 @@ def test_what_killed_workers_leave_is_gone_with_the_next_start(bench: Bench) -> 
     (staging / "artifactd-left" / "artifact").write_bytes(b"half of a download")
     bench.restart()
     assert not staging.exists()
+
+
+def test_an_engine_with_nothing_to_do_looks_now_and_then_and_at_once_when_there_is_something(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bench.engine
+
+    def told_outside() -> None:
+        """As ``artifactd retry``."""
+        with contextlib.closing(sqlite3.connect(bench.base / "state" / "ledger.db")) as con, con:
+            con.execute("UPDATE roots SET detail = 'written'")
+
+    def rest() -> None:
+        wait_for(lambda: not engine.turn(0.05), "it rests", 60)
+
+    (bench.run / "f").write_bytes(b"1")
+    bench.turn_until(lambda: bench.at_rest() and bench.stored() and not engine.waiting_runs, "all is told")
+    rest()
+    monkeypatch.setattr("artifactd.engine.LOOK_ANYWAY", 2.0)
+    end, did = time.monotonic() + 5.0, list[bool]()
+    while time.monotonic() < end:
+        did.append(engine.turn(0.05))
+    assert 1 <= sum(did) < len(did) / 4
+    monkeypatch.undo()
+    for something in (lambda: (bench.run / "g").write_bytes(b"2"), engine.wake, told_outside):
+        rest()
+        something()
+        begun = time.monotonic()
+        wait_for(lambda: engine.turn(0.05), "it looks")
+        assert time.monotonic() - begun < LOOK_ANYWAY / 2, something
+    bench.turn_until(lambda: bench.stored().get("g") == b"2", "the new file is stored")
+
+
+def test_a_root_that_goes_while_an_engine_rests_is_noticed_at_once(bench: Bench) -> None:
+    bench.turn_until(lambda: bench.at_rest() and not bench.engine.waiting_runs, "it rests")
+    wait_for(lambda: not bench.engine.turn(0.05), "it rests")
+    bench.drop.rename(bench.base / "away")
+    begun = time.monotonic()
+    bench.turn_until(lambda: bench.engine.watched[0].away, "it is away")
+    assert time.monotonic() - begun < LOOK_ANYWAY / 2

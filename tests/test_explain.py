@@ -222,7 +222,7 @@ def test_a_folder_is_summed_up(book: Book) -> None:
     summary = ask_folder(book, book.drop, examples=2)
     assert summary.counts == {"stored": 1, "failed": 1, "waiting": 3, "ignored": 1}
     assert [e.state for e in summary.examples] == ["failed", "waiting"], "failed ones first"
-    assert summary.runs == (("e", "one", RUN_ID), ("e", "two", None))
+    assert tuple((r.experiment, r.run, r.run_id) for r in summary.runs) == (("e", "one", RUN_ID), ("e", "two", None))
     assert ask_folder(book, book.drop / "e" / "one").counts == {"stored": 1}
 
 

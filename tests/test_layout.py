@@ -12,17 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from artifactd.excludes import Exclude, Ignored, LayoutError
 from artifactd.globs import check_glob
-from artifactd.layout import (
-    Destination,
-    Exclude,
-    Ignored,
-    Layout,
-    LayoutError,
-    Route,
-    Segment,
-    parse_template,
-)
+from artifactd.layout import Destination, Layout, Route, Segment, parse_template
 from artifactd.names import decode_path
 
 DEFAULT = "{experiment}/{run}"
@@ -330,7 +322,9 @@ def test_templates() -> None:
         ("./{run}", "'.' is no folder name; '.' is a layout only when it stands alone"),
         ("../{run}", "'..' is no folder name"),
         ("a\0/{run}", "is no folder name"),
-        ("{parent}/{run}", "{parent} is kept for nested runs, which are not available yet; use another name"),
+        ("{parent}/{day}/{run}", "{parent} is the level of runs that hold runs: write {parent}/{run} last"),
+        ("{parent}/run", "{parent} is the level of runs that hold runs"),
+        ("{run}/{parent}", "{parent} is the level of runs that hold runs"),
         ("run-{run}", "'run-{run}' is no literal name; write a lower-case {name}"),
         ("{Run}", "'{Run}' is no literal name"),
         ("{}", "'{}' is no literal name"),
@@ -385,3 +379,39 @@ def test_the_fingerprint_tells_rules_apart_and_lasts() -> None:
     assert len({layout.fingerprint for layout in others}) == len(others)
     assert make(run="unused").fingerprint == make().fingerprint
     assert make("caf\udce9/{run}", experiment="e").fingerprint
+
+
+def test_a_level_of_parents_has_runs_and_the_runs_in_them() -> None:
+    sweep = make("{experiment}/{parent}/{run}")
+    above, within = sweep.place(b"e/sweep/summary.json"), sweep.place(b"e/sweep/t1/plots/a.png")
+    rule = "layout {experiment}/{parent}/{run}"
+    assert above == Destination("e", "sweep", b"e/sweep", (), "summary.json", "artifact", rule, nests=True)
+    assert within == Destination(
+        "e", "t1", b"e/sweep/t1", (("parent", "sweep"),), "plots/a.png", "artifact", rule, parent=b"e/sweep"
+    )
+    assert [sweep.run_folder(rel) for rel in (b"", b"e", b"e/sweep", b"e/sweep/t1", b"e/sweep/t1/plots")] == [
+        None, None, b"e/sweep", b"e/sweep/t1", b"e/sweep/t1"
+    ]  # fmt: skip
+    assert sweep.place(b"e.csv") == Ignored("above the run level of {experiment}/{parent}/{run}")
+    found = sweep.run(b"e/sweep"), sweep.run(b"e/sweep/t1")
+    assert [(r.run, r.parent, r.nests) for r in found if isinstance(r, Destination)] == [
+        ("sweep", None, True), ("t1", b"e/sweep", False)
+    ]  # fmt: skip
+
+
+def test_a_parent_with_a_constant_experiment_and_literal_levels() -> None:
+    sweep = make("jobs/{parent}/{run}", experiment="vision")
+    above, within = sweep.place(b"jobs/s/x"), sweep.place(b"jobs/s/t/x")
+    assert isinstance(above, Destination)
+    assert isinstance(within, Destination)
+    assert (above.experiment, above.run, within.parent) == ("vision", "s", b"jobs/s")
+    assert isinstance(sweep.place(b"other/s/x"), Ignored)
+    assert not isinstance(make().place(b"e/r/x"), Ignored)
+
+
+def test_no_two_files_of_a_sweep_share_a_place() -> None:
+    sweep = make("{parent}/{run}", experiment="e")
+    tree = [b"s/a", b"s/a/b", b"s/a/a", b"s/b/a", b"t/a", b"s/a/s/a"]
+    placed = [sweep.place(rel) for rel in tree]
+    keys = {(p.folder, p.artifact_path) for p in placed if isinstance(p, Destination)}
+    assert len(keys) == len(tree)

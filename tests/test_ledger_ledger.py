@@ -190,11 +190,11 @@ def test_a_run_ends_once_all_is_stored_and_a_failed_marker_wins(drop: Tree) -> N
     drop.want(b"model", B, dest=1)
     (model,) = drop.claim()
     ledger.delivered(model, DIGEST, size=10, now=1, sent=True, due_again=2)
-    assert [(r.id, s) for r, s in ledger.runs_to_end(MARKERS)] == [(drop.run, "FINISHED")]
+    assert [(r.id, end.status) for r, end in ledger.runs_to_end(MARKERS)] == [(drop.run, "FINISHED")]
     drop.want(b".failed", dest=3)
     (failed,) = drop.claim()
     ledger.delivered(failed, DIGEST, size=10, now=1, sent=True, due_again=2)
-    assert [s for _, s in ledger.runs_to_end(MARKERS)] == ["FAILED"]
+    assert [end.status for _, end in ledger.runs_to_end(MARKERS)] == ["FAILED"]
     ledger.set_run_status(drop.run, "FAILED")
     assert ledger.runs_to_end(MARKERS) == [], "an ended run stays as it is"
 

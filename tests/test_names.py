@@ -47,6 +47,16 @@ def test_decoding_gives_the_path_back(rel: bytes) -> None:
     assert decode_path(encode_path(rel)) == rel
 
 
+@pytest.mark.parametrize(
+    "rel", [b"artifactd", b"artifactd/manifest.json", b"artifactd/manifest.json/deep", b"artifactd/a"]
+)
+def test_nothing_of_the_users_gets_into_our_own_folder(rel: bytes) -> None:
+    encoded = encode_path(rel)
+    assert encoded.startswith("_x61_rtifactd")
+    assert decode_path(encoded) == rel
+    assert encode_path(b"deep/" + rel) == "deep/" + rel.decode(), "at the top alone"
+
+
 @given(st.sets(tricky, min_size=2, max_size=30))
 def test_different_names_stay_different(some: set[bytes]) -> None:
     assert len({encode_component(name) for name in some}) == len(some)

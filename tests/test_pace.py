@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifactd.pace import FREE_SENDS, LONGEST, NEWS_EVERY, Past, news_due, pace, sends_now, spacing
+from artifactd.pace import FREE_SENDS, LONGEST, NEWS_EVERY, NEWS_RATE, Past, news_due, pace, sends_now, spacing
 from artifactd.watching.signature import Signature
 
 NOW = 1_000_000.0
@@ -82,6 +82,12 @@ def test_news_are_due_at_once_and_then_now_and_then() -> None:
     assert news_due(sig(20), NOW - 5, NOW) == NOW - 5 + NEWS_EVERY
     assert news_due(sig(20, NOW - 10), NOW - 5, NOW) is None, "what was written before was told"
     assert news_due(sig(20, NOW - 5.5), NOW - 5, NOW) is not None, "it may have been read before"
+
+
+def test_news_of_a_big_file_are_told_less_often() -> None:
+    """All of it is read for them."""
+    assert news_due(sig(15 * NEWS_RATE), NOW - 5, NOW) == NOW - 5 + NEWS_EVERY
+    assert news_due(sig(1024 * NEWS_RATE), NOW - 5, NOW) == NOW - 5 + 1024
 
 
 def test_a_telling_in_the_future_delays_nothing() -> None:

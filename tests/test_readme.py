@@ -16,7 +16,8 @@ import typer
 from artifactd.cli import app
 from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, layout_of, load_config
-from artifactd.layout import Destination, Ignored
+from artifactd.excludes import Ignored
+from artifactd.layout import Destination
 from artifactd.ledger.rows import Totals
 from artifactd.runfolder import MARKERS, parse_settings
 from artifactd.standing import Standing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 from artifactd.runfolder import (
     MARKERS,
     MAX_README_BYTES,
+    Alive,
     RunSettings,
     RunSettingsError,
+    Word,
     adopted_run_id,
     described_by,
     parse_settings,
+    word_of,
 )
 
 RUN = "0123456789abcdef" * 2
@@ -60,7 +65,7 @@ def test_an_empty_file_asks_for_nothing(text: bytes) -> None:
         ("[params]\nn = " + "9" * 5000, "it is not TOML: Exceeds the limit"),
         ("tgas = {}", "'tgas' is not a key of this file; did you mean 'tags'?"),
         ("Tags = {}", "did you mean 'tags'?"),
-        ("zzz = 1", "it may have run_id, name, description, tags, params"),
+        ("zzz = 1", "it may have run_id, name, description, end_run, alive, tags, params"),
         ("name = 3", "name is a number: write a text in quotes"),
         ("run_id = true", "run_id is a truth value: write a text in quotes"),
         ("description = ['a']", "description is a list: write a text in quotes"),
@@ -194,3 +199,57 @@ def test_a_long_readme_says_where_the_rest_is(size: int) -> None:
     assert description is not None
     assert len(description) <= 5000
     assert description.endswith("*README.md among the artifacts has the rest.*")
+
+
+@pytest.mark.parametrize(
+    ("markers", "status", "reason"),
+    [
+        ({b".done": b""}, "FINISHED", ""),
+        ({b".done": b"0\n"}, "FINISHED", ""),
+        ({b"_SUCCESS": b"all 3 epochs\n"}, "FINISHED", ""),
+        ({b".done": b"1\n"}, "FAILED", "exit code 1"),
+        ({b"_SUCCESS": b" -9 \nmore"}, "FAILED", "exit code -9"),
+        ({b".failed": b""}, "FAILED", ".failed stands in the run folder"),
+        ({b".failed": b"0\n"}, "FAILED", "exit code 0"),
+        ({b".failed": b"137\n"}, "FAILED", "exit code 137"),
+        ({b".failed": b"\n\nCUDA out of memory\ntrace"}, "FAILED", "CUDA out of memory"),
+        ({b".failed": b"a\x1b[31mb\xff"}, "FAILED", "a [31mb\ufffd"),
+        ({b".done": b"", b".failed": b"boom"}, "FAILED", "boom"),
+        ({b".done": b"2", b"_SUCCESS": b""}, "FAILED", "exit code 2"),
+        ({b".failed": b"x" * 5000}, "FAILED", "x" * 250),
+        ({b".done": b"1" * 2000}, "FINISHED", ""),
+    ],
+)
+def test_a_marker_says_how_the_run_has_ended(markers: dict[bytes, bytes], status: str, reason: str) -> None:
+    assert word_of(markers) == Word(status, reason)
+
+
+def test_without_a_marker_nothing_has_ended() -> None:
+    assert word_of({}) is None
+    assert word_of({b"done": b"1"}) is None
+
+
+def test_what_says_that_a_job_lives() -> None:
+    said = parse_settings(b'end_run = true\n[alive]\npid = 12\npid_file = "a/p"\nlock = "l"\nheartbeat = "h"\n')
+    assert (said.end_run, said.alive) == (True, Alive(12, "a/p", "l", "h"))
+    assert (RunSettings().end_run, RunSettings().alive) == (False, Alive())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('end_run = "yes"', "end_run is a text: write true or false"),
+        ("alive = 3", "alive is a number: write a table"),
+        ("[alive]\npidfile = 'x'", "'pidfile' is not a key of [alive]; did you mean 'pid_file'?"),
+        ("[alive]\npid = 0", "[alive] pid is no process id"),
+        ("[alive]\npid = true", "[alive] pid is no process id"),
+        ("[alive]\npid = '12'", "[alive] pid is no process id"),
+        ("[alive]\nlock = '/run/lock'", "[alive] lock names no file of the run folder"),
+        ("[alive]\nheartbeat = '../r2/heartbeat'", "[alive] heartbeat names no file of the run folder"),
+        ("[alive]\npid_file = 7", "[alive] pid_file names no file of the run folder"),
+        ("[alive]\npid_file = ''", "[alive] pid_file names no file of the run folder"),
+    ],
+)
+def test_a_sign_of_life_that_cannot_be_looked_for_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(RunSettingsError, match=re.escape(reason)):
+        parse_settings(text.encode())

@@ -217,3 +217,14 @@ def test_what_only_a_cloud_says(name: str) -> None:
     assert words in failure.error
     assert failure.error.startswith(where)
     assert failure.cure
+
+
+def test_a_process_without_memory_is_no_failure_of_the_store() -> None:
+    try:
+        try:
+            raise MemoryError
+        except MemoryError as exc:
+            raise OSError("the request was not made") from exc
+    except OSError as exc:
+        with pytest.raises(MemoryError):
+            classify(exc, target="http://mlflow", scope=Scope.TARGET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,39 @@ def test_the_digest_of_what_is_stored(store: RunArtifacts, source: Path) -> None
 
     upload(store, source, lambda: True)
     assert store.digest("f", SIZE) == hashlib.sha256(source.read_bytes()).digest()
+
+
+def test_where_the_kernel_does_not_copy_the_file_is_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poured = 0
+
+    def copy(a: int, b: int, count: int) -> int:
+        nonlocal poured
+        poured += 1
+        if poured > 1:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return os.sendfile(b, a, None, min(count, 2**20))
+
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    store = RunArtifacts((tmp_path / "artifacts").as_uri(), "http://127.0.0.1:1")
+    upload(store, source, lambda: True)
+    assert poured == 2
+    assert (tmp_path / "artifacts" / "f").read_bytes() == source.read_bytes()
+
+
+def test_a_file_that_is_cut_short_under_the_kernels_hands_is_not_taken_for_whole(source: Path, tmp_path: Path) -> None:
+    store = RunArtifacts((tmp_path / "artifacts").as_uri(), "http://127.0.0.1:1")
+    with source.open("rb") as f:
+        size = os.fstat(f.fileno()).st_size
+        real = os.copy_file_range
+
+        def cut(a: int, b: int, count: int) -> int:
+            os.truncate(source, 2**20)
+            return real(a, b, count)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "copy_file_range", cut)
+            with pytest.raises(ChangedError):
+                store.upload(f.fileno(), size, "", "f", lambda: True)
+    assert not list((tmp_path / "artifacts").iterdir())

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from artifactd import failpoint
 from artifactd.errors import Kind, Scope
+from artifactd.reading.trainer import RESULTS, STATE
 from artifactd.tracking import runs, server
 from artifactd.tracking.telling import Subject, tell
 from artifactd.tracking.told import Told, is_told
@@ -166,3 +168,61 @@ def test_a_server_that_is_down_is_the_targets_trouble(desk: Desk, monkeypatch: p
     told = tell(client, desk.info, subject, io.BytesIO(b'{"a": 1}'), "http://127.0.0.1:9")
     assert told.failure is not None
     assert (told.failure.kind, told.failure.scope) == (Kind.TRANSIENT, Scope.TARGET)
+
+
+# -- files that repeat one another -------------------------------------------------------------------------------------
+
+
+def state(steps: int) -> str:
+    return json.dumps({"log_history": [{"step": n, "epoch": n / 7, "loss": 1 / (n + 3)} for n in range(steps)]})
+
+
+def test_checkpoints_and_results_tell_each_point_once(desk: Desk) -> None:
+    curve = [(n, 1 / (n + 3)) for n in range(6)]
+    for checkpoint, steps in enumerate((2, 4, 6, 3)):
+        told = desk.tell(STATE, "trainer_state.json", state(steps), moment=1000.0 + checkpoint)
+        assert told == Told(hashlib.sha256(state(steps).encode()).digest())
+    assert [p[:2] for p in desk.points("loss")] == curve
+    assert [p[2] for p in desk.points("loss")] == [1000000] * 2 + [1001000] * 2 + [1002000] * 2
+    results = json.dumps({"epoch": 5 / 7, "loss": 1 / 8, "eval_loss": 0.25})
+    assert desk.tell(RESULTS, "eval_results.json", results, moment=2000).failure is None
+    assert [p[:2] for p in desk.points("loss")] == curve
+    assert desk.points("eval_loss") == [(5, 0.25, 2000000)]
+    assert [p[:2] for p in desk.points("epoch")] == [(n, n / 7) for n in range(6)]
+
+
+def test_what_the_job_has_logged_itself_is_not_told_again(desk: Desk) -> None:
+    """As transformers' MLflowCallback does, to the same run."""
+    from mlflow.entities import Metric
+
+    for n in range(3):
+        metrics = [Metric("loss", 1 / (n + 3), 77 + n, n), Metric("epoch", n / 7, 77 + n, n)]
+        desk.client.log_batch(desk.info.run_id, metrics=metrics)
+    assert desk.tell(STATE, "trainer_state.json", state(4)).failure is None
+    assert desk.points("loss") == [(0, 1 / 3, 77), (1, 1 / 4, 78), (2, 1 / 5, 79), (3, 1 / 6, 1000000)]
+
+
+def test_a_telling_that_was_cut_short_is_finished_by_the_next_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 metrics go in a request; the process ends between two."""
+
+    class CutError(BaseException):
+        pass
+
+    def cut(name: str) -> None:
+        if name == "tell.between":
+            raise CutError
+
+    monkeypatch.setattr(failpoint, "reach", cut)
+    with pytest.raises(CutError):
+        desk.tell(STATE, "trainer_state.json", state(1200), moment=1)
+    assert len(desk.points("loss")) == 500
+    monkeypatch.undo()
+    assert desk.tell(STATE, "trainer_state.json", state(1300), moment=2).failure is None
+    assert [p[:2] for p in desk.points("loss")] == [(n, 1 / (n + 3)) for n in range(1300)]
+
+
+def test_a_state_that_cannot_be_read_is_named_once_it_is_at_rest(desk: Desk) -> None:
+    assert desk.tell(STATE, "trainer_state.json", "no json {", ended=False).failure is None
+    told = desk.tell(STATE, "trainer_state.json", "no json {")
+    assert told.failure is not None
+    assert "not all of its metrics could be told: line 1: not JSON" in told.failure.error

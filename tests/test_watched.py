@@ -14,6 +14,7 @@ from artifactd import watched as room
 from artifactd.config import WatchConfig, layout_of
 from artifactd.ledger import Ledger, Report, State, WatchView
 from artifactd.look import Looker
+from artifactd.runfolder import MARKERS
 from artifactd.runs import Place
 from artifactd.watched import Watched
 from artifactd.watching import events
@@ -209,5 +210,29 @@ def test_without_memory_for_its_thread_a_watch_is_scanned(base: Path, monkeypatc
     assert not view.healthy
     assert "no memory" in view.detail
     assert post.rows() == 1, "the scan goes on"
+    post.watched.close()
+    post.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("start", "config", "given_up"),
+    [(b"", {"abandon_after": "100ms"}, True), (b"e", {"abandon_after": "100ms"}, False), (b"", {}, False)],
+    ids=["after", "not by a scan of a part", "not without being told to"],
+)
+def test_runs_are_judged_after_a_full_scan(
+    tmp_path: Path, start: bytes, config: dict[str, object], given_up: bool
+) -> None:
+    post = Post(tmp_path, start=start, mode="scan", scan_interval="50ms", **config)
+    (post.drop / "e/r").mkdir(parents=True)
+    (post.drop / "e/r/a").write_text("x")
+    wait_for(lambda: post.turn() or post.watched.scanned, "the first scan")
+    ((run, _),) = post.ledger.runs_with_due()
+    post.ledger.set_run_id(run, "r1", "RUNNING", "")
+    (file,) = post.ledger.claim(run, 9e9, 1, 10**9)
+    post.ledger.delivered(file, b"d" * 32, size=1, now=0, sent=True, due_again=0)
+    quiet = time.time() + 0.3
+    scans = post.watched.scanned
+    wait_for(lambda: post.turn() or (time.time() > quiet and post.watched.scanned > scans + 3), "some scans more")
+    assert [end.status for _, end in post.ledger.runs_to_end(dict(MARKERS))] == ["KILLED"] * given_up
     post.watched.close()
     post.ledger.close()

@@ -60,7 +60,7 @@ def entries(book: Book, shelf: Shelf, *, known: bool = True) -> list[Entry]:
 
 
 def bring(book: Book, shelf: Shelf, dest: Path, *, force: bool = False, known: bool = True) -> Pulled:
-    return pull(shelf, entries(book, shelf, known=known), dest, force=force)
+    return pull(entries(book, shelf, known=known), dest, force=force)
 
 
 def reasons(pulled: Pulled) -> dict[str, str]:
@@ -75,7 +75,7 @@ def test_everything_comes_back_and_nothing_comes_twice(book: Book, shelf: Shelf,
         seen.append((moved.files, moved.of_files, moved.bytes, moved.of_bytes))
 
     total = sum(map(len, NAMES.values()))
-    done = pull(shelf, entries(book, shelf), dest, force=False, show=show)
+    done = pull(entries(book, shelf), dest, force=False, show=show)
     assert (done.files, done.bytes, done.equal, done.problems) == (len(NAMES), total, 0, [])
     assert tree(dest) == NAMES, "and no temporary file stays"
     assert seen[-1] == (len(NAMES), len(NAMES), total, total)
@@ -128,10 +128,10 @@ def test_what_is_not_what_was_stored_is_refused(book: Book, shelf: Shelf, tmp_pa
     (tmp_path / "plain.txt").write_bytes(b"PLAIN")
     shelf._client.log_artifact(run_id, str(tmp_path / "plain.txt"))
     (tmp_path / "loss_x23_1.png").write_bytes(b"longer")
-    done = pull(shelf, listed, tmp_path / "back", force=True)
+    done = pull(listed, tmp_path / "back", force=True)
     assert reasons(done) == {"plain.txt": "the store holds another content than was stored there"}
     shelf._client.log_artifact(run_id, str(tmp_path / "loss_x23_1.png"))
-    again = pull(shelf, listed, tmp_path / "back-2", force=True)
+    again = pull(listed, tmp_path / "back-2", force=True)
     assert reasons(again)["loss_x23_1.png"] == "it came with 6 bytes, and the store lists it with 3"
 
 

@@ -109,3 +109,37 @@ def test_a_deleted_run_is_one_finding_and_a_purged_one_is_sent_again(book: Book,
     assert set(found(done).values()) == {f"run {old.run_id} does not exist on the server"}
     with book.report() as report:
         assert report.counts() == {State.FAILED: 5}
+
+
+def test_the_files_of_a_model_are_looked_for_in_the_newest_of_its_name(book: Book, tmp_path: Path) -> None:
+    """The ledger has receipts at the model's name; the files are in the logged model and not among the run's own."""
+    shelf = Shelf(book.target, None)
+    files = {"MLmodel": b"flavors: {}", "model.pkl": b"weights"}
+    run_id = run(book).run_id
+    for name, content in files.items():
+        book.write(f"verify/{tmp_path.name}/clf/{name}", content)
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(content)
+    book.look()
+    book.deliver(run_id)  # receipts alone: the run's own folder holds nothing of it
+    (missing, *others) = compare(book, deep=False).findings
+    assert (missing.artifact_path, len(others)) == ("clf/MLmodel", 1)
+    with book.report() as report:
+        report.retry(None)
+    client = shelf._client
+    experiment = client.get_run(run_id).info.experiment_id
+    for old in (True, False):
+        model = client.create_logged_model(experiment, name="clf", source_run_id=run_id)
+        if old:
+            (tmp_path / "model" / "model.pkl").write_bytes(b"WEIGHTS")
+        client.log_model_artifacts(model.model_id, str(tmp_path / "model"))
+        client.finalize_logged_model(model.model_id, "READY")
+        (tmp_path / "model" / "model.pkl").write_bytes(b"weights")
+        book.deliver(run_id)
+        found = compare(book, deep=True).findings
+        assert [f.artifact_path for f in found] == (["clf/model.pkl"] if old else [])
+        with book.report() as report:
+            report.retry(None)
+    unfinished = client.create_logged_model(experiment, name="clf", source_run_id=run_id)
+    assert client.get_logged_model(unfinished.model_id).status == "PENDING"
+    assert compare(book, deep=True).findings == [], "one that is not whole yet hides none that is"

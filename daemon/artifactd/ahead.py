@@ -17,12 +17,21 @@ from artifactd.delivery.messages import AskRun, Job, JobFailed, PrepareRun, RunR
 from artifactd.delivery.pool import Pool
 from artifactd.errors import ArtifactdError, DeliveryError, Kind, UnreachableError, UsageError
 from artifactd.layout import Destination
+from artifactd.names import RUN_NOTE
 from artifactd.paths import join
-from artifactd.runfolder import SETTINGS_NAME, RunSettings, RunSettingsError, adopted_run_id, parse_settings
-from artifactd.runs import Place, key_of, tags_of
+from artifactd.runfolder import (
+    SETTINGS_NAME,
+    RunSettings,
+    RunSettingsError,
+    adopted_run_id,
+    noted_run_id,
+    parse_settings,
+)
+from artifactd.runs import Place, began, key_of, tags_of
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
-from artifactd.tracking.runs import RunSpec
+from artifactd.tracking.runs import PARENT_TAG, RunSpec
+from artifactd.watching.inside import open_root
 
 WITHIN = 60.0
 """Seconds in which the run must be there, MLflow's import included: the command does not wait for longer."""
@@ -81,18 +90,22 @@ def make_run(config: Config, watch: WatchConfig, folder: bytes, known: str | Non
     path = join(os.fsencode(watch.path), folder)
     settings = _settings(path)
     where = Place(mask(config.tracking_uri), socket.gethostname(), watch.run_scope == "fleet")
-    adopted = settings.run_id or adopted_run_id(os.path.basename(folder))
+    adopted = settings.run_id or _noted(path) or adopted_run_id(os.path.basename(folder))
     embedded = config.embedded_artifacts if config.embedded else None
+    tags = tags_of(where, path, placed, settings)
+    if placed.parent is not None and not adopted:
+        tags[PARENT_TAG] = make_run(config, watch, placed.parent).run_id
     spec = RunSpec(
         key=None if adopted else key_of(where, path),
         run_id=adopted or known,
         experiment=placed.experiment,
         artifact_location=config.mlflow.artifact_location or (embedded.as_uri() if embedded else None),
         name=settings.name or placed.run,
-        tags=tags_of(where, path, placed, settings),
+        tags=tags,
         params=dict(settings.params),
         named=settings.name is not None,
-        fleet=where.fleet and not adopted,
+        fleet=(where.fleet or placed.nests) and not adopted,
+        began=_began(watch, folder),
     )
     return _ask(config, PrepareRun(_target(config), 0, spec))
 
@@ -108,6 +121,26 @@ def ask_run(config: Config, run_id: str) -> Made:
 
 def _target(config: Config) -> Target:
     return Target(config.tracking_uri, config.embedded_artifacts if config.embedded else None)
+
+
+def _noted(path: bytes) -> str | None:
+    try:
+        with open(join(path, RUN_NOTE), "rb") as stream:
+            return noted_run_id(stream.read())
+    except OSError:
+        return None
+
+
+def _began(watch: WatchConfig, folder: bytes) -> int | None:
+    """As a look says it; None: now."""
+    try:
+        root = open_root(os.fsencode(watch.path))
+    except OSError:
+        return None
+    try:
+        return int(began(root, folder, (), None, time.time()) * 1000)
+    finally:
+        os.close(root)
 
 
 def _settings(path: bytes) -> RunSettings:

@@ -274,6 +274,9 @@ def run_for(
     settings = reader_config(_path(config), _path(state_dir))
     with _report(settings.state_dir) as report:
         found = find_runs(report, os.fsencode(os.path.abspath(directory)), mask(settings.tracking_uri))
+    own = [run for run in found if run.views and not run.place]
+    if len(found) > 1 and len(own) == 1:  # a sweep's own run, with the runs in it
+        found = own
     if len(found) > 1:
         raise ArtifactdError(
             f"{printable(os.fsencode(directory))} holds {len(found)} runs", "Name the folder of one of them"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
 import time
@@ -18,11 +19,12 @@ from artifactd import failpoint, log
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
+from artifactd.delivery.limits import Limits
 from artifactd.delivery.messages import Target
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.receipts import Delivered, Source
 from artifactd.errors import ArtifactdError
-from artifactd.ledger import Ledger, Run, StateLock
+from artifactd.ledger import Ledger, Order, Run, StateLock
 from artifactd.look import Looker
 from artifactd.runs import Place
 from artifactd.secrets import mask
@@ -31,6 +33,9 @@ from artifactd.watched import Watched
 
 TICK = 1.0
 """Seconds of the longest wait: what ``artifactd retry`` wrote is seen within it."""
+
+LOOK_ANYWAY = 15.0
+"""Seconds after which all is looked at though there was nothing to do the last time and nobody said anything since."""
 
 SLICE = 0.05
 """Seconds of scanning between two looks at everything else, so that fresh files do not wait for a big scan."""
@@ -83,13 +88,17 @@ class Engine:
         self.ledger.recover()
         failpoint.reach("recover.after")
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waker = select.poll()
+        self._waker.register(self._wake_fd, select.POLLIN)
         self._events = events
         self._only = only
         self._news = news
-        self._outside = -1
         self._idle_since = time.monotonic()
+        self._rested_at: float | None = None
+        self._written_outside = 0
         self._clock = time.time() - time.monotonic()
         self._watched: list[Watched] = []
+        self._limits = Limits()
         self._pool: Pool
         self.use(config)
 
@@ -102,10 +111,14 @@ class Engine:
         embedded = config.embedded_artifacts if config.embedded else None
         self.target = Target(config.tracking_uri, embedded)
         self.target_name = mask(config.tracking_uri)
-        self._pool = Pool(_workers(config), config.tracking_uri, keep=(self._lock.fileno,), staging=self._staging)
+        self._limits.use(config.upload, time.time())
+        self._pool = Pool(
+            _workers(config), config.tracking_uri, (self._lock.fileno,), self._staging, self._limits.shared
+        )
         self.ledger.keep_target(self.target_name)
         settle = max((w.settle for w in config.watch), default=0.0)
         self.ledger.cut_waits(time.time(), settle=settle, retry=config.retry.maximum)
+        self.ledger.use_order(order := Order(config.upload.order))
         roots = self.ledger.use_roots(os.fsencode(w.path) for w in config.watch)
         self._watched = [self._watch(roots[os.fsencode(w.path)], w) for w in config.watch]
         self._dispatcher = Dispatcher(
@@ -124,11 +137,31 @@ class Engine:
                     w.config.on_change == "version",
                     w.note_delivered,
                     w.config.run_scope == "fleet",
+                    layout_of(w.config),
+                    w.config.after_upload == "delete",
+                    w.model,
                 )
                 for w in self._watched
             },
             news=self._news,
+            order=order,
+            batch=self._limits.batch,
         )
+
+    def limit(self, config: Config) -> bool:
+        """Begin to work by this configuration if it is another one in its limits alone: uploads under way go on by it.
+
+        Returns:
+            False where that is not the difference, and nothing was done.
+        """
+        limits = {name: getattr(config.upload, name) for name in ("bandwidth_limit", "read_limit")}
+        changed = self.config.model_copy(update={"upload": self.config.upload.model_copy(update=limits)})
+        if changed != config or config == self.config:  # who asks for what there is means a new beginning
+            return False
+        self.config = config
+        if self._limits.use(config.upload, time.time()):
+            self._pool.tell_limits()
+        return True
 
     def _watch(self, ident: int, config: WatchConfig) -> Watched:
         path = os.fsencode(config.path)
@@ -148,12 +181,23 @@ class Engine:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake_fd, 1)
 
-    def turn(self, longest: float = TICK) -> None:
+    def turn(self, longest: float = TICK) -> bool:
         """One turn: take what the workers said, look where something happened, hand out what is due, rest.
 
         Args:
             longest: Most seconds to rest.
+
+        Returns:
+            Whether there could have been something to do; False is next to free.
         """
+        could = not self._at_rest()
+        if could:
+            self._do()
+        self._rest(longest)
+        return could
+
+    def _do(self) -> None:
+        outside = self.ledger.changed_outside()  # before all reading: what is written meanwhile is another turn's
         with self.ledger.transaction():  # which may wait for another process: the clock is asked after it
             now = self._mind_the_clock()
             for job, answer in (*self._pool.answers(), *self._pool.end_stuck()):
@@ -165,11 +209,21 @@ class Engine:
             jobs = self._dispatcher.assign(time.time())
         if jobs:
             failpoint.reach("claims.handed_out")
+        self._limits.keep(time.time())
         self._dispatcher.submit(jobs)  # only once the claims are durable
         for watched in self._watched:
             watched.remove_delivered()
         self._see_to_pool()
-        self._rest(longest)
+        self._written_outside = outside
+
+    def _at_rest(self) -> bool:
+        """Whether there was nothing to do and no root to wait for lately, nor event, answer, writer or scan since."""
+        return (
+            self._rested_at is not None
+            and time.monotonic() - self._rested_at < LOOK_ANYWAY
+            and not any(w.scanning or w.stirred for w in self._watched)
+            and self.ledger.changed_outside() == self._written_outside
+        )
 
     def _mind_the_clock(self) -> float:
         """Unix seconds; where the clock was set back, all that waits for a time is moved with it."""
@@ -182,24 +236,32 @@ class Engine:
         return now
 
     def _see_to_pool(self) -> None:
+        self._rested_at = None
         if self.ledger.runs_with_due() or self._pool.busy or self._dispatcher.waiting_runs():
             self._idle_since = time.monotonic()
             self._pool.warm()
-        elif self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
+            return
+        if all(w.away is None for w in self._watched):
+            self._rested_at = time.monotonic()
+        if self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
             self._pool.stop()
+            self.ledger.rest()
             if self.scanned and not any(w.scanning for w in self._watched):
                 self.ledger.forget_found()
 
     def _rest(self, longest: float) -> None:
         if any(w.scanning for w in self._watched):
             longest = 0.0
-        elif self._pool.free:
+        elif self._pool.free and self._rested_at is None:
             now = time.time()
             soonest = self._dispatcher.next_due(now)
             if soonest is not None:
                 longest = min(longest, max(soonest - now, 0.0))
-        ready = wait([self._wake_fd, *self._pool.waitables()], timeout=longest)
-        if self._wake_fd in ready:
+        waitables = self._pool.waitables()
+        # With no worker there is one thing to wait for, and all that an idle host should pay is one call of the kernel.
+        ready = wait([self._wake_fd, *waitables], longest) if waitables else self._waker.poll(longest * 1000)
+        if ready:
+            self._rested_at = None
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
 
@@ -256,6 +318,7 @@ class Engine:
         self._close_watches()
         self.ledger.close()
         self._lock.release()
+        self._limits.close()
         os.close(self._wake_fd)
 
     def _close_watches(self) -> None:

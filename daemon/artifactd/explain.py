@@ -6,17 +6,21 @@ Asks no server, so it answers offline, and works beside a running service or wit
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from artifactd.layout import Destination, Ignored, Layout
+from artifactd.excludes import Ignored
+from artifactd.layout import Destination, Layout
 from artifactd.ledger import FileView, Report, State
+from artifactd.ledger.runviews import RunView
+from artifactd.models import WAITS
+from artifactd.ondisk import OnDisk, look_at
 from artifactd.paths import join, within
+from artifactd.registration import ModelMark, ModelRole, in_words
 from artifactd.text import printable
-from artifactd.watching.inside import Escapes, open_root, pass_to, rule_of
+from artifactd.watching.inside import open_root
 from artifactd.watching.scan import walk
-from artifactd.watching.signature import Signature
+from artifactd.whole import REST, note
 
 STORED, WAITING, FAILED, IGNORED = "stored", "waiting", "failed", "ignored"
 """Where every file under a watched folder stands, one of the four."""
@@ -83,6 +87,8 @@ class Answer:
         stored_at: When it was stored, unix seconds.
         told_as: What the run was told of its content last: its params, metrics, tags, or that it is a dataset.
         told_at: When, unix seconds.
+        life: Its run as the ledger has it, with its status and why.
+        parent: Name and id of the run that its run is nested in; the id is None before it exists.
     """
 
     path: bytes
@@ -106,6 +112,8 @@ class Answer:
     stored_at: float | None = None
     told_as: str | None = None
     told_at: float | None = None
+    life: RunView | None = None
+    parent: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,7 @@ class Summary:
         watch: The watched folder that holds it (or that it is).
         counts: Files by state.
         examples: The first that are neither stored nor ignored, failed ones first.
-        runs: Runs of the folders at, above and below: experiment, run and run id.
+        runs: Runs of the folders at, above and below.
         rule: Why all of it is ignored, if it is.
         unseen: The counts are from the disk and the rules: the ledger knows nothing here yet.
         partial: There are more files than were counted.
@@ -127,20 +135,10 @@ class Summary:
     watch: bytes
     counts: dict[str, int] = field(default_factory=dict)
     examples: tuple[Answer, ...] = ()
-    runs: tuple[tuple[str, str, str | None], ...] = ()
+    runs: tuple[RunView, ...] = ()
     rule: str = ""
     unseen: bool = False
     partial: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _OnDisk:
-    """What stands at a path: a file with its signature, a folder, something else by its rule, or nothing."""
-
-    signature: Signature | None = None
-    folder: bool = False
-    other: str = ""
-    unreadable: str = ""
 
 
 def wait_of(file: FileView, settle: float | None, now: float) -> Wait:
@@ -161,7 +159,8 @@ def wait_of(file: FileView, settle: float | None, now: float) -> Wait:
     if file.kind is not None:
         return Wait("its next try", file.due_at, file.error or "", file.kind, file.cure or "", file.attempts)
     if file.error:
-        return Wait(f"it to come to rest: {file.error}", file.due_at)
+        what = file.error if file.error.startswith((WAITS, REST)) else f"it to come to rest: {file.error}"
+        return Wait(what, file.due_at)
     if file.due_at is not None and file.due_at > now:
         quiet = "" if settle is None else f": {settle:g} s without a change"
         return Wait(f"it to come to rest{quiet}", file.due_at)
@@ -187,7 +186,7 @@ class Explainer:
         self._service = service
         self._now = now
         self._examples = examples
-        self._known_runs: dict[bytes, str | None] | None = None
+        self._known_runs: dict[bytes, RunView] | None = None
 
     def explain(self, path: bytes) -> Answer | Summary:
         """Say where a file stands, or the files of a folder.
@@ -199,7 +198,7 @@ class Explainer:
         if found is None:
             return self._outside(path)
         watch, rel = found
-        disk = _look(watch.path, rel)
+        disk = look_at(watch.path, rel)
         row = self._row(watch, rel) if rel else None
         if disk.folder and (row is None or row.state is not State.FAILED):
             return self._folder(watch, rel)
@@ -209,7 +208,7 @@ class Explainer:
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def _file(self, watch: Watch, rel: bytes, disk: _OnDisk, row: FileView | None) -> Answer:
+    def _file(self, watch: Watch, rel: bytes, disk: OnDisk, row: FileView | None) -> Answer:
         placed = watch.layout.place(rel)
         base = Answer(
             join(watch.path, rel),
@@ -219,8 +218,10 @@ class Explainer:
         )
         if isinstance(placed, Destination):
             base = replace(base, rule=placed.rule, experiment=placed.experiment, run=placed.run)
-            run_id = self._run_ids().get(join(watch.path, placed.folder))
-            base = replace(base, run_id=run_id, artifact_path=placed.artifact_path)
+            view = self._runs().get(join(watch.path, placed.folder))
+            run_id = None if view is None else view.run_id
+            base = replace(base, run_id=run_id, artifact_path=placed.artifact_path, life=view)
+            base = replace(base, parent=self._parent(watch, placed, view))
         if disk.unreadable:
             base = replace(base, notes=(f"It cannot be looked at by this user: {disk.unreadable}",))
         if row is None or row.state is State.IGNORED:
@@ -230,15 +231,21 @@ class Explainer:
                 base, experiment=row.experiment, run=row.run, run_id=row.run_id, artifact_path=row.artifact_path
             )
         base = replace(base, digest=row.digest, stored_size=row.stored_size, stored_at=row.stored_at)
-        base = replace(base, attempts=row.attempts, told_as=row.told_as, told_at=row.told_at)
+        told_as = row.told_as if row.told_as is None else in_words(row.told_as)
+        base = replace(base, attempts=row.attempts, told_as=told_as, told_at=row.told_at)
         answer = self._by_row(base, row, disk, watch.settle)
         notes = list(answer.notes)
+        role = ModelRole.of(row.role)
+        if role is not None and row.told is not None:
+            notes.append(ModelMark.from_bytes(row.told).sentence(role.number))
+        if self._report is not None and (said := note(self._report, watch.layout, watch.path, row)):
+            notes.append(said)
         if isinstance(placed, Ignored):
             notes.append(f"By the rules of now it is ignored: {placed.rule}")
             answer = replace(answer, rule=placed.rule)
-        elif row.run_row is not None and placed.artifact_path != row.first_path:
+        elif row.run_row is not None and role is None and placed.artifact_path != row.first_path:
             notes.append(f"By the rules of now it goes to {placed.artifact_path}; the next scan sees to it")
-        if disk == _OnDisk():
+        if disk == OnDisk():
             if not os.path.isdir(watch.path):
                 notes.append("The watched folder itself is away: nothing is forgotten, it is waited for")
             else:
@@ -248,18 +255,18 @@ class Explainer:
             notes.append(f"What stands there now is ignored: {disk.other}")
         return replace(answer, notes=tuple(notes))
 
-    def _not_in_ledger(self, base: Answer, placed: Destination | Ignored, disk: _OnDisk, *, seen: bool) -> Answer:
+    def _not_in_ledger(self, base: Answer, placed: Destination | Ignored, disk: OnDisk, *, seen: bool) -> Answer:
         if disk.other:
             return replace(base, state=IGNORED, rule=disk.other, experiment=None, run=None, artifact_path=None)
         if isinstance(placed, Ignored):
             base = replace(base, rule=placed.rule)
-        if disk == _OnDisk() and not seen:
+        if disk == OnDisk() and not seen:
             return replace(base, reason="there is no such file, and none of this name was seen")
         if isinstance(placed, Ignored):
             return replace(base, state=IGNORED)
         return self._waiting(base, Wait("a look: the rules have changed" if seen else "a look: it was not seen yet"))
 
-    def _by_row(self, base: Answer, row: FileView, disk: _OnDisk, settle: float) -> Answer:
+    def _by_row(self, base: Answer, row: FileView, disk: OnDisk, settle: float) -> Answer:
         if row.state is State.FAILED:
             cure = row.cure or "See to the reason, then `artifactd retry`"
             return replace(base, state=FAILED, error=row.error or "", kind=row.kind, cure=cure)
@@ -284,8 +291,7 @@ class Explainer:
         rule = watch.layout.excluded_folder(rel) if rel else None
         summary = Summary(path, watch.path, rule=rule or "")
         if self._report is not None:
-            runs = tuple((r.experiment, r.run, r.run_id) for r in self._report.runs_at(path))
-            summary = replace(summary, runs=runs)
+            summary = replace(summary, runs=tuple(self._report.runs_at(path)))
             counts: dict[str, int] = {}
             for state, count in self._report.counts(path).items():
                 counts[_STATES[state]] = counts.get(_STATES[state], 0) + count
@@ -301,7 +307,7 @@ class Explainer:
             left -= len(views)
             for view in views:
                 rel = view.path[len(watch.path) :].lstrip(b"/")
-                yield self._file(watch, rel, _look(watch.path, rel), view)
+                yield self._file(watch, rel, look_at(watch.path, rel), view)
             if not left:
                 return
 
@@ -318,7 +324,7 @@ class Explainer:
             skip = watch.layout.excluded_folder
             for listing in walk(root, rel, skip=lambda below: skip(below) is not None):
                 for name in (*listing.files, *listing.others):
-                    disk = _OnDisk(listing.files.get(name), other=listing.others.get(name, ""))
+                    disk = OnDisk(listing.files.get(name), other=listing.others.get(name, ""))
                     answer = self._file(watch, join(listing.rel, name), disk, None)
                     counts[answer.state] = counts.get(answer.state, 0) + 1
                     if answer.state == WAITING and len(examples) < self._examples:
@@ -330,12 +336,21 @@ class Explainer:
             os.close(root)
         return replace(summary, counts=counts, examples=tuple(examples), unseen=True)
 
-    def _run_ids(self) -> dict[bytes, str | None]:
+    def _runs(self) -> dict[bytes, RunView]:
         """The runs of known run folders."""
         if self._known_runs is None:
             runs = [] if self._report is None else self._report.runs()
-            self._known_runs = {run.folder: run.run_id for run in runs}
+            self._known_runs = {run.folder: run for run in runs}
         return self._known_runs
+
+    def _parent(self, watch: Watch, placed: Destination, run: RunView | None) -> tuple[str, str | None] | None:
+        if placed.parent is None or (run is not None and run.parent is None):
+            return None
+        above = watch.layout.run(placed.parent)
+        if not isinstance(above, Destination):
+            return None
+        view = self._runs().get(join(watch.path, above.folder))
+        return (above.run, None) if view is None else (view.run, view.run_id)
 
     # -- places --------------------------------------------------------------------------------------------------
 
@@ -357,30 +372,3 @@ class Explainer:
         watched = ", ".join(printable(w.path) for w in self._watches) or "none"
         reason = f"no watched folder holds it; watched: {watched}"
         return Answer(path, OUTSIDE, reason, cure="Move it into one, or add a [[watch]] for its folder")
-
-
-def _look(root: bytes, rel: bytes) -> _OnDisk:
-    """What stands at a path, without following a link below the root."""
-    try:
-        root_fd = open_root(root)
-    except OSError:
-        return _OnDisk()
-    try:
-        folder, _, name = rel.rpartition(b"/")
-        fd = pass_to(root_fd, folder)
-        try:
-            st = os.stat(name or b".", dir_fd=fd, follow_symlinks=False)
-        finally:
-            os.close(fd)
-    except Escapes as exc:
-        return _OnDisk(other=exc.rule)
-    except (FileNotFoundError, NotADirectoryError):
-        return _OnDisk()
-    except OSError as exc:
-        return _OnDisk(unreadable=exc.strerror or str(exc))
-    finally:
-        os.close(root_fd)
-    if stat.S_ISDIR(st.st_mode):
-        return _OnDisk(folder=True)
-    rule = rule_of(st.st_mode)
-    return _OnDisk(Signature.of(st)) if rule is None else _OnDisk(other=rule)

@@ -10,28 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TypeAlias
 
-from artifactd.globs import Glob, GlobError, as_text, compile_glob, union
-from artifactd.names import encode_folder, encode_path, encode_text, join_path
+from artifactd.checkpoints import Checkpoint, Rule
+from artifactd.excludes import Exclude, Excludes, Ignored, LayoutError, rule_glob
+from artifactd.globs import as_text, union
+from artifactd.names import RUN_NOTE, encode_folder, encode_path, encode_text, join_path
+from artifactd.registration import NOWHERE, Registration, is_weights, number_group
 
 _CONSTANTS = ("experiment", "run")
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _NO_FILE_PATH = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 
 # Part of the fingerprint: raise it when ``names`` writes any name differently.
-_ENCODING_VERSION = 1
+_ENCODING_VERSION = 2
 
 
-# A destination's first four: experiment, run, folder, names.
-_Run: TypeAlias = tuple[str, str, bytes, tuple[tuple[str, str], ...]]
+PARENT = "parent"
+"""The placeholder of a level whose folders are runs, and the folders in them runs that are nested in these."""
 
-
-class LayoutError(ValueError):
-    """A layout, glob or route that cannot be used; the message says why and what to write instead."""
+# A run's experiment, name, folder and further names, and the folder of the run that it is nested in.
+_Run: TypeAlias = tuple[str, str, bytes, tuple[tuple[str, str], ...], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Route:
         artifact_path: Artifact folder; ``.`` or empty for the run's root, None for the file's own folder.
         kind: What MLflow is to make of the file: ``artifact``, ``model``, ``dataset``, ``params``, …
         origin: Where it comes from, for people, as ``preset keras``; "" when the user wrote it.
-        context: Of a dataset: what the run used it for; "" for nothing said.
+        context: Of a dataset: what the run used it for; of a preset's metrics: whose; "" for nothing said.
+        registration: Of a model: what becomes of it in the registry.
     """
 
     match: str
@@ -64,19 +67,7 @@ class Route:
     kind: str
     origin: str = ""
     context: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Exclude:
-    """An exclude pattern that the user did not write.
-
-    Attributes:
-        glob: Gitignore-style, on the path below the watched folder.
-        rule: The rule for people.
-    """
-
-    glob: str
-    rule: str
+    registration: Registration = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +81,11 @@ class Destination:
         names: The layout's further placeholders with their values, in the layout's order.
         artifact_path: Full artifact path with the file's name, encoded, components joined by ``/``.
         kind: The route's kind, or ``artifact``.
-        role: What the run is told of the content: the kind, for a dataset with its context; empty for an artifact.
+        role: What the run is told of the content: the kind, with its context if any; empty for an artifact.
         rule: The rule that says so, for people.
+        registration: Of a model: what becomes of it in the registry.
+        parent: The folder of the run that this one is nested in, relative to the watched folder; None for none.
+        nests: Other runs are nested in this one.
     """
 
     experiment: str
@@ -103,13 +97,9 @@ class Destination:
     rule: str
 
     role: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A file that goes nowhere, and the rule that says so, for people."""
-
-    rule: str
+    registration: Registration = NOWHERE
+    parent: bytes | None = None
+    nests: bool = False
 
 
 def parse_template(layout: str) -> tuple[Segment, ...]:
@@ -134,6 +124,10 @@ def parse_template(layout: str) -> tuple[Segment, ...]:
     names = [segment.text for segment in segments if segment.is_placeholder]
     if len(set(names)) < len(names):
         raise LayoutError(f"layout '{layout}': a {{name}} stands there twice; give each level its own")
+    if PARENT in names and [s.text for s in segments[-2:] if s.is_placeholder] != [PARENT, "run"]:
+        raise LayoutError(
+            f"layout '{layout}': {{parent}} is the level of runs that hold runs: write {{parent}}/{{run}} last"
+        )
     return segments
 
 
@@ -143,8 +137,6 @@ def _parse_segment(level: str) -> Segment:
     if level in {".", ".."} or "\0" in level:
         raise LayoutError(f"{level!r} is no folder name; '.' is a layout only when it stands alone")
     if placeholder := _PLACEHOLDER.fullmatch(level):
-        if placeholder[1] == "parent":
-            raise LayoutError("{parent} is kept for nested runs, which are not available yet; use another name")
         return Segment(placeholder[1], is_placeholder=True)
     if not set("{}*?[").isdisjoint(level):
         raise LayoutError(f"'{level}' is no literal name; write a lower-case {{name}} for a level that varies")
@@ -154,10 +146,15 @@ def _parse_segment(level: str) -> Segment:
 class Layout:
     """All rules of one watched folder; immutable, and cheap to ask a million times."""
 
-    __slots__ = ("_exclude", "_include", "_live", "_routes", "_run", "_segments", "_template", "fingerprint")
+    __slots__ = (
+        "_checkpoints", "_exclude", "_include", "_least", "_live", "_nests", "_remake", "_routes", "_run", "_segments",
+        "_template", "fingerprint", "has_models",
+    )  # fmt: skip
 
     fingerprint: str
     """A digest of all rules, the same over restarts; another one when any rule changes."""
+    has_models: bool
+    """Whether a route makes models of folders."""
 
     def __init__(
         self,
@@ -168,6 +165,7 @@ class Layout:
         exclude: Sequence[str | Exclude],
         live: Sequence[str],
         routes: Sequence[Route],
+        checkpoints: Sequence[Checkpoint] = (),
     ) -> None:
         """Compile the rules.
 
@@ -178,11 +176,18 @@ class Layout:
             exclude: Globs like a ``.gitignore``, with ``!`` for exceptions; beats ``include``.
             live: Globs of growing files.
             routes: The first that matches wins.
+            checkpoints: Folders whose marker goes last; the first that matches a marker wins.
 
         Raises:
             LayoutError: If a rule cannot be used.
         """
+        self._remake = partial(
+            Layout, template, constants=dict(constants), include=tuple(include), exclude=tuple(exclude),
+            live=tuple(live), routes=tuple(routes), checkpoints=tuple(checkpoints),
+        )  # fmt: skip
         self._segments = parse_template(template)
+        self._nests = any(segment.is_placeholder and segment.text == PARENT for segment in self._segments)
+        self._least = len(self._segments) - self._nests  # levels of the highest run folders
         named = {segment.text for segment in self._segments if segment.is_placeholder}
         fixed = {name: constants.get(name, "") for name in _CONSTANTS if name not in named}
         if missing := [name for name, value in fixed.items() if not value]:
@@ -191,14 +196,22 @@ class Layout:
             raise LayoutError("include is empty, so nothing would be delivered: write '**' for everything")
         self._template = template
         excludes = [e if isinstance(e, Exclude) else Exclude(e, f"exclude {e}") for e in exclude]
-        self._exclude = _Excludes(excludes)
-        self._include = union(_glob("include", pattern) for pattern in include)
-        self._live = union(_glob("live", pattern) for pattern in live)
+        self._exclude = Excludes(excludes)
+        self._include = union(rule_glob("include", pattern) for pattern in include)
+        self._live = union(rule_glob("live", pattern) for pattern in live)
         self._routes = tuple(_routing(route) for route in routes)
         self._run = lru_cache(maxsize=4096)(partial(self._find_run, fixed))
         rules = [_ENCODING_VERSION, template, fixed, [*include], [e.glob for e in excludes], [*live]]
         rules += [[r.match, r.artifact_path, r.kind, *([role] if (role := _role(r)) else [])] for r in routes]
+        rules += [r.registration.to_text() for r in routes if r.registration != NOWHERE]
+        self._checkpoints = tuple(map(Rule, checkpoints))
+        rules += [repr(c) for c in checkpoints]
+        self.has_models = any(r.kind == "model" for r in routes)
         self.fingerprint = hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+
+    def __reduce__(self) -> tuple[Callable[[], Layout], tuple[()]]:
+        """Another process makes it anew from its rules."""
+        return self._remake, ()
 
     def place(self, rel: bytes) -> Destination | Ignored:
         """Say where a file belongs.
@@ -211,15 +224,21 @@ class Layout:
         """
         levels = rel.split(b"/", len(self._segments))
         inner = levels.pop()
+        if inner == RUN_NOTE:
+            return Ignored("artifactd's own note of which run this folder is")
         run = self._refuse(rel, levels) or self._run(b"/".join(levels))
-        if isinstance(run, Ignored):
-            return run
-        return Destination(*run, *self._within_run(inner))
+        return run if isinstance(run, Ignored) else self._destination(run, self._within_run(inner))
 
     def run(self, folder: bytes) -> Destination | Ignored:
         """Say which run a run folder (relative to the watched folder) is; the artifact path is that of its top."""
         run = self._run(folder)
-        return run if isinstance(run, Ignored) else Destination(*run, "", "artifact", f"layout {self._template}")
+        top = "", "artifact", f"layout {self._template}", "", NOWHERE
+        return run if isinstance(run, Ignored) else self._destination(run, top)
+
+    def _destination(self, run: _Run, within: tuple[str, str, str, str, Registration]) -> Destination:
+        experiment, name, folder, names, parent = run
+        nests = self._nests and parent is None
+        return Destination(experiment, name, folder, names, *within, parent=parent, nests=nests)
 
     def run_folder(self, rel: bytes) -> bytes | None:
         """Find the run folder that a path lies in.
@@ -230,16 +249,23 @@ class Layout:
 
         Returns:
             The run folder relative to the watched folder (the path itself when it is one); None above it, or
-            where the layout's literal levels do not match.
+            where the layout's literal levels do not match. A folder at the level of {parent} is one, too.
         """
         levels = rel.split(b"/")[: len(self._segments)] if rel else []
-        if len(levels) < len(self._segments) or self._mismatch(levels):
+        if len(levels) < self._least or self._mismatch(levels):
             return None
         return b"/".join(levels)
 
     def is_live(self, rel: bytes) -> bool:
         """Say whether a file, by its path relative to the watched folder, is one that grows while in use."""
         return self._live.match(as_text(rel)) is not None
+
+    def checkpoint(self, rel: bytes) -> Rule | None:
+        """Say of which checkpoint a file, by its path relative to the watched folder, is the marker; None for none."""
+        if not self._checkpoints or (folder := self.run_folder(rel)) is None:
+            return None
+        inner = as_text(rel[len(folder) :].lstrip(b"/"))
+        return next((rule for rule in self._checkpoints if rule.marker.match(inner)), None)
 
     def excluded_folder(self, rel: bytes) -> str | None:
         """Say whether a scan can leave out a folder.
@@ -261,7 +287,7 @@ class Layout:
             return ignored
         if not self._include.match(text):
             return Ignored("not in include")
-        if len(levels) < len(self._segments):
+        if len(levels) < self._least:
             return self._mismatch(levels) or Ignored(f"above the run level of {self._template}")
         return None
 
@@ -277,28 +303,37 @@ class Layout:
             return ignored
         pairs = zip(self._segments, levels, strict=False)
         values = {segment.text: encode_text(level) for segment, level in pairs if segment.is_placeholder}
+        parent = folder.rpartition(b"/")[0] if self._nests and len(levels) == len(self._segments) else None
+        if self._nests and parent is None:  # the run that holds the others
+            values["run"] = values.pop(PARENT)
         names = tuple((name, value) for name, value in values.items() if name not in _CONSTANTS)
         values |= fixed
-        return values["experiment"], values["run"], folder, names
+        return values["experiment"], values["run"], folder, names, parent
 
-    def _within_run(self, inner: bytes) -> tuple[str, str, str, str]:
-        for regex, folder, kind, rule, role in self._routes:
-            if regex.match(as_text(inner)):
+    def _within_run(self, inner: bytes) -> tuple[str, str, str, str, Registration]:
+        for regex, folder, kind, rule, role, registration in self._routes:
+            if found := regex.match(as_text(inner)):
                 name = inner.rpartition(b"/")[2]
-                return encode_path(inner) if folder is None else join_path(folder, name), kind, rule, role
-        return encode_path(inner), "artifact", f"layout {self._template}", ""
+                path = encode_path(inner) if folder is None else join_path(folder, name)
+                return path, kind, rule, role, registration.numbered(found.groupdict().get("version"))
+        return encode_path(inner), "artifact", f"layout {self._template}", "", NOWHERE
 
 
-def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str, str]:
-    """Give the route's regex, its artifact folder encoded, its kind, the rule for people, and the file's role."""
-    regex = union([_glob("route", route.match)])
+def _routing(route: Route) -> tuple[re.Pattern[str], str | None, str, str, str, Registration]:
+    """Give the route's regex, its artifact folder encoded, its kind, the rule for people, and what it is told as."""
+    regex = union([rule_glob("route", route.match)])
+    if route.kind == "model":
+        regex = re.compile(number_group(regex.pattern))
     folder, rule = None, f"{route.origin}: route {route.match}" if route.origin else f"route {route.match}"
     if (path := route.artifact_path) is not None:
         raw = b"" if path == "." else path.encode("utf-8", "surrogateescape")
         if raw and _NO_FILE_PATH.search(raw):
             raise LayoutError(f"{rule}: artifact_path '{path}' is no folder of a run; write 'plots', 'a/b' or '.'")
         folder, rule = encode_folder(raw), f"{rule} → {path or '.'}"
-    return regex, folder, route.kind, rule if route.kind == "artifact" else f"{rule} as {route.kind}", _role(route)
+    rule = rule if route.kind == "artifact" else f"{rule} as {route.kind}"
+    single = route.kind == "model" and is_weights(route.match.rpartition("/")[2].encode())
+    registration = replace(route.registration, single=single)
+    return regex, folder, route.kind, rule, _role(route), registration
 
 
 def _role(route: Route) -> str:
@@ -306,57 +341,3 @@ def _role(route: Route) -> str:
     if route.kind in ("artifact", "model"):
         return ""
     return f"{route.kind}:{route.context}" if route.context else route.kind
-
-
-class _Excludes:
-    """Gitignore's way: the last pattern that matches decides, and an excluded folder is so with all in it."""
-
-    __slots__ = ("_has_exceptions", "_names", "_paths", "_rules", "folder")
-
-    def __init__(self, excludes: Sequence[Exclude]) -> None:
-        globs = [_glob("exclude", exclude.glob) for exclude in excludes]
-        rules = [Ignored(exclude.rule) for exclude in excludes]
-        # Last first: that is the order in which they decide.
-        self._rules = [(g, g.is_name, rule) for g, rule in reversed(list(zip(globs, rules, strict=True)))]
-        self._has_exceptions = any(glob.is_exception for glob in globs)
-        # One look with all patterns at once; by far most names match none.
-        self._names = union(glob for glob in globs if glob.is_name)
-        self._paths = union(glob for glob in globs if not glob.is_name)
-        self.folder = lru_cache(maxsize=4096)(self._find_within)
-
-    def file(self, path: str) -> Ignored | None:
-        return self.folder(path.rpartition("/")[0]) or self._own(path)
-
-    def _find_within(self, folder: str) -> Ignored | None:
-        path = f"{folder}/" if folder else ""
-        levels = (self._own(path[: slash.end()]) for slash in re.finditer("/", path))
-        return next(filter(None, levels), None)
-
-    def _own(self, path: str) -> Ignored | None:
-        """Decide on one file, or folder (with a slash at its end), whose own folder is not excluded."""
-        name = path[path.rfind("/", 0, -1) + 1 :]
-        if not (self._names.match(name) or self._paths.match(path)):
-            return None
-        for glob, is_name, ignored in self._rules:
-            if (match := glob.regex.match(name if is_name else path)) and self._is_own(match):
-                return None if glob.is_exception else ignored
-        return None
-
-    def _is_own(self, match: re.Match[str]) -> bool:
-        """Tell a match of the whole path from one of a folder above, or of 'anything in here'."""
-        if not self._has_exceptions:
-            return True
-        is_whole = match.end() == len(match.string)
-        # As a folder: this one, or one above that an exception brought back. Else: 'logs/**' means what is in
-        # logs, not logs itself, from which an exception may bring back a file.
-        return is_whole if match.lastindex else not (is_whole and match.string.endswith("/"))
-
-
-def _glob(key: str, pattern: str) -> Glob:
-    try:
-        glob = compile_glob(pattern)
-    except GlobError as error:
-        raise LayoutError(f"{key} '{pattern}': {error}") from None
-    if glob.is_exception and key != "exclude":
-        raise LayoutError(f"{key} '{pattern}': only exclude can have exceptions with '!'")
-    return glob

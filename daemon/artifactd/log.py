@@ -84,9 +84,9 @@ def configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            time,
             _plain_event,
             mask_event,
+            time,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -134,6 +134,8 @@ def _plain_event(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _plain(value: object, depth: int) -> Any:
     match value:
+        case str():  # first, since most values are one, and the abstract classes below are slow to ask
+            return _text(value)
         case None | bool():
             return value
         case float() if not math.isfinite(value):

@@ -7,24 +7,28 @@ reason for a look, and none is known here.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from artifactd.errors import Kind
-from artifactd.layout import Ignored, Layout
+from artifactd.excludes import Ignored
+from artifactd.layout import Layout
 from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
 from artifactd.ledger.looks import CLASH, destination
+from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
+from artifactd.names import RUN_NOTE
 from artifactd.pace import Past, news_due, pace
 from artifactd.paths import join
+from artifactd.registration import MODEL, WEIGHTS, ModelRole
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.runs import Facts, Place, RunFolders
 from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import Listing
-from artifactd.watching.signature import Signature
+from artifactd.watching.signature import Signature, rest_at
+from artifactd.whole import METRICS, Checkpoints
 
 _NO_SIGNATURE = Signature(0, 0, 0, 0)
 _NOBODY = FileId(0, b"")
-METRICS = "metrics"
-"""The role of a file whose lines count as they come."""
 LIVE_LOOK = 15.0
 """Most seconds between two looks at a growing file that waits for its next snapshot or its end."""
 
@@ -34,18 +38,22 @@ class _At:
     """A look at one folder while its rows are made.
 
     Attributes:
+        root: The watched root, open.
         folder: Its number in the ledger.
         rel: Its path relative to the root.
         facts: Of its run folder.
         now: Unix seconds.
+        model: The model folder that it is, or lies in.
         taken: Destinations of this look's own files.
         ways: By artifact folder, which part of it is stored as a file.
     """
 
+    root: int
     folder: int
     rel: bytes
     facts: Facts | None
     now: float
+    model: ModelFolder | None = None
     taken: dict[int, bytes] = field(default_factory=dict)
     ways: dict[str, str | None] = field(default_factory=dict)
 
@@ -79,16 +87,9 @@ class Looker:
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        root: int,
-        path: bytes,
-        layout: Layout,
-        settle: float,
-        place: Place,
-        *,
+        self, ledger: Ledger, root: int, path: bytes, layout: Layout, settle: float, place: Place, *,
         removes: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._ledger = ledger
         self._root = root
         self._path = path
@@ -98,6 +99,8 @@ class Looker:
         self._removes = removes
         self._ahead: dict[FileId, tuple[Signature, float]] = {}
         self._runs = RunFolders(ledger, root, path, layout, settle, place)
+        self.models = ModelFolders(ledger, root, layout, settle)
+        self.checkpoints = Checkpoints(ledger, root, layout, settle, removes=removes)
 
     def apply(self, root_fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:
         """Bring the ledger in line with a listing.
@@ -127,22 +130,32 @@ class Looker:
             self._runs.tell(run_folder, facts, now)
             if moved:
                 seen.look_deep.append(run_folder)
+        model = self._model(root_fd, listing, facts, seen, now)
         rules = f"{self._layout.fingerprint}:{self._settle:g}:{'' if facts is None else facts.token}"
+        rules += "" if model is None else f":{model.token}"
         known_folder = self._ledger.folder(self._root, listing.rel, create=bool(listing.files or listing.others))
         if known_folder is None:
             self._note_unreadable(listing, seen, now)
             return seen
         folder, old_rules = known_folder
-        names = None if listing.whole else [*listing.files, *listing.others]
-        known = self._ledger.known_files(folder, names)
-        wanted = self._wanted(folder, listing, facts, known, rules == old_rules, now, repace)
-        if self._removes and (rules == old_rules or not listing.whole):
+        settled = listing.whole and rules == old_rules and model is None and not self._removes
+        files, known = self._compare(folder, listing, settled=settled)
+        at = _At(root_fd, folder, listing.rel, facts, now, model)
+        wanted = self._wanted(at, files, listing.others, known, rules == old_rules, repace)
+        if (
+            self._removes
+            and (rules == old_rules or not listing.whole)
+            and (model is None or self.models.is_stored(model))
+        ):
             seen.delivered = [
                 (join(listing.rel, name), signature)
                 for name, signature in listing.files.items()
                 if (k := known.get(name)) is not None and k.state is State.STORED and k.signature == signature
             ]
         self._ledger.want(folder, wanted, now)
+        if wanted and facts is not None and (run := facts.row or facts.known) is not None:
+            newest = min(max(row.signature.ctime_ns for row in wanted) / 1e9, now)
+            self._ledger.note_change(run, newest, "a file changed", fleet=self._where.fleet)
         seen.moved += sum(_moves(known.get(row.name), row) for row in wanted)
         if listing.whole:
             here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})
@@ -170,7 +183,7 @@ class Looker:
         known = self._ledger.folder(self._root, rel, create=False)
         if known is not None:
             self._ledger.forget(known[0], [name])
-        if name != SETTINGS_NAME and name not in MARKERS:
+        if name not in (SETTINGS_NAME, RUN_NOTE) and name not in MARKERS:
             return False
         self._runs.forget(rel)  # what the folder said of itself
         return True
@@ -182,32 +195,57 @@ class Looker:
             self._ledger.forget(known[0], [n for n, k in files.items() if k.state is not State.STORED])
         self._runs.forget(rel)
 
+    def _model(self, root_fd: int, listing: Listing, facts: Facts | None, seen: Seen, now: float) -> ModelFolder | None:
+        """The model folder that a listing is of, or lies in; one that has become another is looked at in whole."""
+        model = self.models.around(root_fd, listing, now, ended=facts is not None and facts.ended)
+        if model is None and (gone := self.models.was_around(listing.rel)) is not None:
+            seen.look_deep.append(gone)
+        elif model is not None and model.changed:
+            seen.look_deep.append(model.rel)
+        return model
+
+    def _compare(
+        self, folder: int, listing: Listing, *, settled: bool
+    ) -> tuple[dict[bytes, Signature], dict[bytes, KnownFile]]:
+        """The files that are to be thought about, and what is known of them and of all that is to be forgotten.
+
+        Most of a scan, and of a start, is `settled`: what stands as it is stored is passed over before anything else.
+        """
+        if not settled:
+            names = None if listing.whole else [*listing.files, *listing.others]
+            return listing.files, self._ledger.known_files(folder, names)
+        stored = self._ledger.settled_files(folder)
+        files = {name: signature for name, signature in listing.files.items() if stored.get(name) != signature}
+        changed = self._ledger.known_files(folder, files.keys() & stored.keys())
+        return files, self._ledger.known_files(folder, settled=False) | changed
+
     def _wanted(
-        self,
-        folder: int,
-        listing: Listing,
-        facts: Facts | None,
-        known: dict[bytes, KnownFile],
-        same_rules: bool,
-        now: float,
-        repace: bool,
-    ) -> list[Wanted]:
+        self, at: _At, files: dict[bytes, Signature], others: Iterable[bytes], known: dict[bytes, KnownFile],
+        same_rules: bool, repace: bool,
+    ) -> list[Wanted]:  # fmt: skip
         wanted: list[Wanted] = []
-        at = _At(folder, listing.rel, facts, now)
-        for name, signature in listing.files.items():
+        for name, signature in files.items():
             old = known.get(name)
             same = old is not None and old.signature == signature
-            if same and same_rules and old is not None and old.kind != CLASH and not (repace and old.growth):
+            due = old is not None and old.state is State.DUE and old.kind is None
+            held = due and old is not None and _is_of_model(old)
+            paced = repace and old is not None and (bool(old.growth) or held)
+            # What a marker waits for is no matter of its own folder's rules, or of its time.
+            paced |= due and self._layout.checkpoint(join(at.rel, name)) is not None
+            if same and same_rules and old is not None and old.kind != CLASH and not paced:
+                continue
+            if same and at.model is not None and at.model.partial and old is not None and _is_of_model(old):
                 continue
             row = self._row(at, name, signature, old)
             unmoved = same and old is not None and (old.dest, old.role) == (row.dest, row.role)
             unmoved = unmoved and row.state is State.DUE
             if unmoved and old is not None and old.state in (State.STORED, State.UPLOADING):
                 continue
-            if unmoved and old is not None and old.state is State.DUE and not old.growth and (same_rules or old.kind):
+            waits = unmoved and old is not None and old.state is State.DUE and old.growth is row.growth is Growth.NONE
+            if waits and old is not None and (same_rules or old.kind) and not (held and paced):
                 continue
             wanted.append(row)
-        for name in listing.others:
+        for name in others:
             if name not in known or known[name].state is not State.IGNORED:
                 wanted.append(Wanted(name, State.IGNORED, _NO_SIGNATURE))
         return wanted
@@ -218,9 +256,14 @@ class Looker:
         placed = self._layout.place(join(rel, name))
         if isinstance(placed, Ignored) or facts is None:
             return Wanted(name, State.IGNORED, signature)
+        run = self._runs.row(placed, facts, now)
+        if at.model is not None and at.model.takes(join(rel, name)):
+            return self._row_of_model(at, at.model, name, signature, run, facts, old)
         directory, _, leaf = placed.artifact_path.rpartition("/")
         dest = destination(self._where.target, facts.identity, placed.artifact_path)
-        run = self._runs.row(placed, facts, now)
+        role = placed.role if at.model is None else at.model.role_of(join(rel, name))
+        if placed.kind == MODEL and placed.registration.name and placed.registration.single and at.model is None:
+            role = f"{WEIGHTS}:{placed.registration.to_text()}"
         error: tuple[str, str, str] | None = None
         if facts.error is not None:
             error = (Kind.PERMANENT, facts.error, "Mend it; the files of its folder are then looked at again")
@@ -231,14 +274,23 @@ class Looker:
         if error is not None:
             return Wanted(
                 name, State.FAILED, signature, run, directory, leaf, dest, None, *error,
-                role=placed.role, strange=self._where.fleet,
+                role=role, strange=self._where.fleet,
             )  # fmt: skip
-        live = self._layout.is_live(join(rel, name)) or placed.role == METRICS  # a line counts as it comes
+        last = self._layout.checkpoint(join(rel, name)) if at.model is None else None
+        # A line counts as it comes. A marker is written once, whatever it says.
+        live = last is None and (self._layout.is_live(join(rel, name)) or role == METRICS)
         past = old.past if old is not None and old.dest == dest else Past()
         since = self._since(FileId(at.folder, name), signature, now) if live else signature
         when = pace(since, past, live=live, ended=facts.ended, settle=self._settle, now=now)
         growth = Growth.SNAPSHOT if when.snapshot else Growth.QUIET if live else Growth.NONE
-        if placed.role == METRICS and not when.snapshot and not facts.ended:
+        if placed.kind == MODEL and not placed.registration.single and at.model is None and not facts.ended:
+            due_at = max(when.due_at, rest_at(signature, MAY_FOLLOW, now))
+            when = replace(when, due_at=due_at, reason=when.reason or "an MLmodel that would make its folder a model")
+        if last is not None:
+            hold = self.checkpoints.hold(at.root, join(rel, name), signature, last, now, ended=facts.ended)
+            if hold is not None:
+                when, growth = replace(when, due_at=hold.due_at, reason=hold.reason), Growth.HELD
+        if role == METRICS and not when.snapshot and not facts.ended:
             news_at = news_due(signature, None if old is None or old.dest != dest else old.told_at, now)
             if news_at is not None and news_at < when.due_at:
                 when, growth = replace(when, due_at=news_at), Growth.NEWS
@@ -246,8 +298,27 @@ class Looker:
         due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
         return Wanted(
             name, State.DUE, signature, run, directory, leaf, dest, due_at, error=when.reason or None, growth=growth,
-            role=placed.role, strange=self._where.fleet,
+            role=role, strange=self._where.fleet,
         )  # fmt: skip
+
+    def _row_of_model(
+        self, at: _At, model: ModelFolder, name: bytes, signature: Signature, run: int, facts: Facts,
+        old: KnownFile | None,
+    ) -> Wanted:  # fmt: skip
+        """The row of a file that goes to its logged model, where nothing but an older content of the model can lie."""
+        path = f"{model.name}/{model.path(join(at.rel, name))}"
+        directory, _, leaf = path.rpartition("/")
+        dest = destination(self._where.target, facts.identity, f"{MODEL}:/{path}")
+        past = old.past if old is not None and old.dest == dest else Past()
+        when = pace(signature, past, live=False, ended=facts.ended, settle=self._settle, now=at.now)
+        row = Wanted(
+            name, State.DUE, signature, run, directory, leaf, dest, max(model.due_at, when.due_at),
+            error=model.reason or when.reason or None, role=model.role,
+        )  # fmt: skip
+        if facts.error is None:
+            return row
+        cure = "Mend it; the files of its folder are then looked at again"
+        return replace(row, state=State.FAILED, due_at=None, kind=Kind.PERMANENT, error=facts.error, cure=cure)
 
     def _since(self, file: FileId, signature: Signature, now: float) -> Signature:
         """For a change in the future (the clock was set back): as if it had been made at the first look that saw it.
@@ -260,7 +331,7 @@ class Looker:
         seen, first = self._ahead.get(file, (None, now))
         first = min(first, now) if seen == signature else now
         self._ahead[file] = signature, first
-        return replace(signature, ctime_ns=int(first * 1e9))
+        return signature._replace(ctime_ns=int(first * 1e9))
 
     def _clash(
         self, at: _At, name: bytes, signature: Signature, facts: Facts, run: int, path: str, dest: int
@@ -305,23 +376,18 @@ class Looker:
             if not entry:
                 continue  # the root itself: the watch says so
             folder, _ = self._ledger.folder(self._root, parent, create=True) or (0, "")
+            error = f"it cannot be read: {reason}"
             cure = "Give the service's user access to it (group, ACL), or exclude it"
-            self._ledger.want(
-                folder,
-                [
-                    Wanted(
-                        entry,
-                        State.FAILED,
-                        _NO_SIGNATURE,
-                        kind=Kind.PERMANENT,
-                        error=f"it cannot be read: {reason}",
-                        cure=cure,
-                    )
-                ],
-                now,
-            )
+            row = Wanted(entry, State.FAILED, _NO_SIGNATURE, kind=Kind.PERMANENT, error=error, cure=cure)
+            self._ledger.want(folder, [row], now)
             seen.changed += 1
 
 
+def _is_of_model(known: KnownFile) -> bool:
+    return ModelRole.of(known.role) is not None
+
+
 def _moves(old: KnownFile | None, row: Wanted) -> bool:
-    return old is not None and old.past.last is not None and None not in (old.dest, row.dest) and old.dest != row.dest
+    if old is None or _is_of_model(old) or ModelRole.of(row.role) is not None:
+        return False
+    return old.past.last is not None and None not in (old.dest, row.dest) and old.dest != row.dest

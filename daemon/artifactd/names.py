@@ -12,6 +12,9 @@ against a running server by the tests:
   whole listing it stands in.
 * ``.artifact.uploading.`` at the start: MLflow's temporary files, refused and never listed.
 
+At a run's top, ``artifactd`` is our own folder, which the manifest lies in: a file or folder of that name is written as
+``_x61_rtifactd``.
+
 Two further things need a folder level of their own. A component that ends in ``_x_`` says 'the name goes on in
 the next component': so a name that has grown over 255 bytes is cut into several. And a file named like its
 folder gets ``_x_`` between the two: MLflow's listing (``HttpArtifactRepository.list_artifacts``) takes such a
@@ -31,6 +34,12 @@ MAX_COMPONENT_BYTES = 255
 
 MAX_TEXT_CHARACTERS = 250
 """Longest run name in characters that MLflow's database schema holds (``runs.name``; experiments: 256)."""
+
+OWN_FOLDER = "artifactd"
+"""The folder at a run's top that no file of the user's gets into."""
+RUN_NOTE = b".artifactd-run"
+"""The file in a run folder that ``pull --tree`` leaves: which run it is. Never delivered."""
+_NOT_OURS = "_x61_rtifactd"
 
 _CONTINUES = "_x_"
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\udc80-\udcff"
@@ -88,7 +97,8 @@ def encode_folder(folder: bytes) -> str:
     Returns:
         The artifact folder, components joined by ``/``.
     """
-    return "/".join(map(encode_component, folder.split(b"/")))
+    top, *below = map(encode_component, folder.split(b"/"))
+    return "/".join([_NOT_OURS if top == OWN_FOLDER else top, *below])
 
 
 def join_path(folder: str, name: bytes) -> str:
@@ -103,7 +113,7 @@ def join_path(folder: str, name: bytes) -> str:
     """
     encoded = encode_component(name)
     if not folder:
-        return encoded
+        return _NOT_OURS if encoded == OWN_FOLDER else encoded
     if encoded == folder.rpartition("/")[2]:
         return f"{folder}/{_CONTINUES}/{encoded}"
     return f"{folder}/{encoded}"

@@ -11,11 +11,13 @@ from artifactd.config import Config
 from artifactd.delivery.receipts import Delivered
 from artifactd.engine import Engine
 from artifactd.errors import Kind
-from artifactd.ledger import Blockage, FileView, Report, State
+from artifactd.ledger import END_REFUSED, Blockage, FileView, Report, State
 from artifactd.paths import join, within
 
 PATIENCE = 20.0
 """Seconds without a file delivered after which a pass without a deadline ends."""
+_COUNT_EVERY = 0.5
+"""Seconds between two counts of what is left, while there is work."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Result:
         blockage: Why the target took nothing more, if it did not.
         away: Watched folders that could not be looked at, each with the reason.
         seconds: How long it took.
+        held: Why run folders are held back, those whose end was refused for good among them.
     """
 
     progress: Progress
@@ -51,6 +54,7 @@ class Result:
     blockage: Blockage | None = None
     away: dict[bytes, str] = field(default_factory=dict)
     seconds: float = 0.0
+    held: dict[bytes, Blockage] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -105,10 +109,12 @@ def run_pass(
     below = None if only is None else str(only).encode("utf-8", "surrogateescape")
     failed = report.files(below=below, states=(State.FAILED,))
     left = report.files(below=below, states=(State.DUE, State.UPLOADING))
+    held = report.held_runs()
+    refused = [run.folder for run in report.runs() if run.status == END_REFUSED]
     report.close()
     show(progress)
-    runs = [run for run in runs if _concerns(run, below)]
-    return Result(progress, failed, left, runs, blockage, away, time.monotonic() - begun)
+    runs = [run for run in dict.fromkeys((*runs, *refused)) if _concerns(run, below)]
+    return Result(progress, failed, left, runs, blockage, away, time.monotonic() - begun, held)
 
 
 def _concerns(run: bytes, below: bytes | None) -> bool:
@@ -120,11 +126,14 @@ def _turn_until_done(
     engine: Engine, progress: Progress, begun: float, deadline: float | None, show: Callable[[Progress], None]
 ) -> None:
     settle = max((w.config.settle for w in engine.watched), default=0.0)
-    moved_at, moved, scanned_at = time.monotonic(), (0, 0), 0.0
+    moved_at, moved, scanned_at, counted_at = time.monotonic(), (0, 0), 0.0, 0.0
     while True:
         engine.turn(0.1)
         now = time.monotonic()
-        progress.pending, progress.pending_bytes = engine.ledger.waiting()
+        idle = engine.scanned and not engine.busy
+        if idle or now - counted_at > _COUNT_EVERY:  # all that is due is read for it
+            counted_at = now
+            progress.pending, progress.pending_bytes = engine.ledger.waiting()
         if engine.scanned and not progress.scanned:
             progress.scanned, scanned_at, moved_at = True, now, now
         show(progress)
@@ -140,6 +149,8 @@ def _turn_until_done(
         if (progress.stored, progress.skipped) != moved or at_work:
             moved, moved_at = (progress.stored, progress.skipped), now
         # What still changes after this is not at rest: it is left, and said so.
-        restless = now - scanned_at > 2 * settle + 1 and not engine.busy and engine.ledger.only_restless()
+        # Where no file is left, a run waits to be told something: for the workers to come up, say.
+        quiet = progress.pending > 0 and now - scanned_at > 2 * settle + 1 and not engine.busy
+        restless = quiet and engine.ledger.only_restless()
         if restless or (deadline is None and now - moved_at > max(PATIENCE, 2 * settle)):
             return

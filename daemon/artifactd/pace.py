@@ -54,6 +54,10 @@ class Pace:
 NEWS_EVERY = 15.0
 """Least seconds between two tellings of what a growing file says."""
 
+NEWS_RATE = 1024 * 1024
+"""Bytes per second, at most, that are read again for these: 15 MiB in 15 s. Reading what is new means reading all, and
+event files with pictures grow to gigabytes."""
+
 
 def news_due(sig: Signature, told_at: float | None, now: float) -> float | None:
     """When to tell what a growing file says so far, though it is not to be sent; None while that is told.
@@ -67,7 +71,7 @@ def news_due(sig: Signature, told_at: float | None, now: float) -> float | None:
         return now
     told_at = min(told_at, now)  # the clock may have been set back since
     # Written in the very second of the telling, it may have been read before.
-    return told_at + NEWS_EVERY if sig.ctime_ns / 1e9 > told_at - 1 else None
+    return told_at + max(NEWS_EVERY, sig.size / NEWS_RATE) if sig.ctime_ns / 1e9 > told_at - 1 else None
 
 
 def spacing(sends: int, settle: float) -> float:

@@ -12,6 +12,23 @@ from artifactd.watching.scan import Listing
 
 Walk = Generator[Listing, None, None]
 
+DUTY = 0.05
+"""The part of a core that full scans may take: those of ten million files come less often than was asked for."""
+
+IDLE_DUTY = 0.0002
+"""The same where events tell of changes, and a full scan is there for what makes no event."""
+
+
+def scan_pause(cost: float, interval: float, longest: float) -> float:
+    """Seconds until the next full scan.
+
+    Args:
+        cost: Seconds of a core that the last one took.
+        interval: Seconds between two.
+        longest: Seconds that may become of that so that they cost next to nothing.
+    """
+    return max(interval, min(longest, cost / IDLE_DUTY), cost / DUTY)
+
 
 class Rounds:
     """The walks of one root.
@@ -19,14 +36,17 @@ class Rounds:
     Args:
         walk: Walks a folder and everything below it.
         start: Where the full scan begins, relative to the root.
-        interval: Seconds between two full scans.
+        pause: Seconds between two full scans, given the seconds of a core that the last one took.
     """
 
-    def __init__(self, walk: Callable[[bytes], Walk], start: bytes, interval: float) -> None:
+    def __init__(self, walk: Callable[[bytes], Walk], start: bytes, pause: Callable[[float], float]) -> None:
         self.scans = 0
+        self.scan_began = 0.0
+        """When the last full scan began, unix seconds."""
         self._begin = walk
         self._start = start
-        self._interval = interval
+        self._pause = pause
+        self._cost = 0.0
         self._next_scan = 0.0
         self._scan: Walk | None = None
         self._again = False
@@ -69,12 +89,16 @@ class Rounds:
             if _through(self._walk, end, apply):
                 self._walk = None
         if self._scan is None and scan and self._next_scan <= time.monotonic():
-            self._scan = self._begin(self._start)
-        if self._scan is not None and _through(self._scan, time.monotonic() + seconds, apply):
-            self._scan = None
-            self.scans += 1
-            self._next_scan = 0.0 if self._again else time.monotonic() + self._interval
-            self._again = False
+            self._scan, self.scan_began, self._cost = self._begin(self._start), time.time(), 0.0
+        if self._scan is not None:
+            before = time.thread_time()
+            over = _through(self._scan, time.monotonic() + seconds, apply)
+            self._cost += time.thread_time() - before
+            if over:
+                self._scan = None
+                self.scans += 1
+                self._next_scan = 0.0 if self._again else time.monotonic() + self._pause(self._cost)
+                self._again = False
 
     def drop(self) -> None:
         """Give up what is under way; the next thing to do is a full scan."""

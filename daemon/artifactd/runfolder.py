@@ -19,6 +19,9 @@ from artifactd.names import MAX_TEXT_CHARACTERS
 MARKERS: Mapping[bytes, str] = MappingProxyType({b".done": "FINISHED", b"_SUCCESS": "FINISHED", b".failed": "FAILED"})
 """File names that end a run, with the MLflow status that they give it."""
 
+ENDS = ("FINISHED", "FAILED", "KILLED")
+"""MLflow's statuses of a run that is over."""
+
 SETTINGS_NAME = b"artifactd.toml"
 """The file in a run folder that ``parse_settings`` reads."""
 
@@ -34,7 +37,14 @@ _MAX_DESCRIPTION = 5000
 """Characters that a server of any age keeps of a tag; MLflow cuts longer ones without a word."""
 _MORE = "\n\n…\n\n*README.md among the artifacts has the rest.*"
 
-_KEYS = ("run_id", "name", "description", "tags", "params")
+MAX_MARKER_BYTES = 1024
+"""As much of a marker as is read."""
+
+_KEYS = ("run_id", "name", "description", "end_run", "alive", "tags", "params")
+_ALIVE_KEYS = ("pid", "pid_file", "lock", "heartbeat")
+_CODE = re.compile(r"[+-]?[0-9]{1,6}")
+_MAX_REASON = 250
+"""Characters of a failure's reason, which becomes a tag."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 # mlflow.utils.validation: MAX_TAG_VAL_LENGTH and MAX_PARAM_VAL_LENGTH (longer values are cut without a word),
@@ -60,6 +70,53 @@ class RunSettingsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """What the server is to be told of a run.
+
+    Attributes:
+        status: FINISHED, FAILED, KILLED, or RUNNING for a run that is reopened.
+        at: When it ended, or when life came back, milliseconds since 1970; None: now.
+        reason: For people.
+        before: The end that artifactd itself asked for before, and that may stand.
+    """
+
+    status: str
+    at: int | None = None
+    reason: str = ""
+    before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """What of a run folder says that its job lives: the ``[alive]`` table. Paths are relative to the folder.
+
+    Attributes:
+        pid: A process of this host.
+        pid_file: A file whose first line is a process id.
+        lock: A file that the job holds locked, by ``flock`` or ``fcntl``.
+        heartbeat: A file that the job touches now and then.
+    """
+
+    pid: int | None = None
+    pid_file: str | None = None
+    lock: str | None = None
+    heartbeat: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """How a run has ended, by the word of its markers.
+
+    Attributes:
+        status: MLflow's: FINISHED or FAILED.
+        reason: Why it failed, a line for people; "" for a run that has not.
+    """
+
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunSettings:
     """What a run folder's ``artifactd.toml`` asks for.
 
@@ -69,6 +126,8 @@ class RunSettings:
         description: The run's description in MLflow's UI.
         tags: Tags to set, in the file's order.
         params: Parameters to log, in the file's order; more than 100 need several of MLflow's requests.
+        end_run: A run that is adopted is ended as one of artifactd's own is, by its markers.
+        alive: What says that the job lives.
     """
 
     run_id: str | None = None
@@ -76,6 +135,8 @@ class RunSettings:
     description: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     params: tuple[tuple[str, str], ...] = ()
+    end_run: bool = False
+    alive: Alive = Alive()
 
 
 def parse_settings(text: bytes) -> RunSettings:
@@ -108,7 +169,34 @@ def parse_settings(text: bytes) -> RunSettings:
         raise RunSettingsError(f"[tags] has {len(tags)} tags; MLflow takes at most {_MAX_TAGS} at a time")
     for key, _ in tags:
         _check_tag_key(key, described=description is not None)
-    return RunSettings(run_id, name, description, tags, _table(data, "params"))
+    end_run = data.get("end_run", False)
+    if not isinstance(end_run, bool):
+        raise RunSettingsError(f"end_run is {_kind(end_run)}: write true or false")
+    return RunSettings(run_id, name, description, tags, _table(data, "params"), end_run, _alive(data))
+
+
+def word_of(markers: Mapping[bytes, bytes]) -> Word | None:
+    """Read how a run has ended from what its markers hold.
+
+    Args:
+        markers: The content of each marker that is there, by its name; ``MAX_MARKER_BYTES`` of it are enough.
+
+    Returns:
+        FAILED with ``.failed`` in any case, and with a code other than 0 in another one; None without markers.
+    """
+    words = [_word(name, markers[name]) for name in MARKERS if name in markers]
+    return next((word for word in words if word.status == "FAILED"), words[0] if words else None)
+
+
+def _word(name: bytes, content: bytes) -> Word:
+    lines = content[:MAX_MARKER_BYTES].decode("utf-8-sig", "replace").strip().splitlines()
+    first = _CONTROL.sub(" ", lines[0]).strip() if lines else ""
+    code = int(first) if _CODE.fullmatch(first) else None
+    if MARKERS[name] != "FAILED" and not code:
+        return Word(MARKERS[name])
+    if code is not None:
+        return Word("FAILED", f"exit code {code}")
+    return Word("FAILED", first[:_MAX_REASON] or f"{name.decode()} stands in the run folder")
 
 
 def described_by(readme: bytes) -> str | None:
@@ -139,6 +227,18 @@ def adopted_run_id(folder_name: bytes) -> str | None:
     return name if _RUN_ID.fullmatch(name) else None
 
 
+def noted_run_id(note: bytes | None) -> str | None:
+    """Give the run id that a restored folder's note (``names.RUN_NOTE``) has.
+
+    Args:
+        note: The note's first bytes; None where there is none.
+
+    Returns:
+        The id, if it is one.
+    """
+    return adopted_run_id(note.strip()) if note is not None else None
+
+
 def _load(text: bytes) -> dict[str, object]:
     if len(text) > MAX_SETTINGS_BYTES:
         raise RunSettingsError(f"it is longer than {MAX_SETTINGS_BYTES // 1024} KiB")
@@ -161,6 +261,31 @@ def _text(data: Mapping[str, object], key: str) -> str | None:
     value = data.get(key)
     if value is not None and not isinstance(value, str):
         raise RunSettingsError(f"{key} is {_kind(value)}: write a text in quotes")
+    return value
+
+
+def _alive(data: Mapping[str, object]) -> Alive:
+    table = data.get("alive", {})
+    if not isinstance(table, dict):
+        raise RunSettingsError(f"alive is {_kind(table)}: write a table, '[alive]' with 'pid_file = \"…\"' below")
+    for key in table:
+        if key not in _ALIVE_KEYS:
+            raise RunSettingsError(f"'{key}' is not a key of [alive]; {_nearest(key, _ALIVE_KEYS)}")
+    pid = table.get("pid")
+    if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31):
+        raise RunSettingsError("[alive] pid is no process id: write its number, as 'pid = 1234'")
+    files = {key: _path_within(table, key) for key in _ALIVE_KEYS[1:]}
+    return Alive(pid, files["pid_file"], files["lock"], files["heartbeat"])
+
+
+def _path_within(table: Mapping[str, object], key: str) -> str | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or "\0" in value or not {"", ".", ".."}.isdisjoint(value.split("/")):
+        raise RunSettingsError(
+            f"[alive] {key} names no file of the run folder: write its path in there, as 'job/{key}'"
+        )
     return value
 
 

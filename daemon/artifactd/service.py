@@ -85,16 +85,17 @@ class Service:
                 # A thread of its own that needs nothing of Python: it also ends a process whose every thread hangs.
                 faulthandler.dump_traceback_later(HANG, exit=True)
                 next_alarm = now + HANG / 10
-            engine.turn()
+            could = engine.turn()
             now = time.monotonic()
             if not ready and all(w.begun for w in engine.watched):
                 ready = True
+                self._log.info("ready")
                 self._notifier.ready()
             if interval is not None and now >= next_ping:
                 # Sent by the loop that does the work, so that a stuck loop is a missing ping.
                 self._notifier.watchdog()
                 next_ping = now + interval / 2
-            if now >= next_status:
+            if could and now >= next_status:
                 self._notifier.status(status_line(engine))
                 next_status = now + _STATUS_EVERY
 
@@ -107,8 +108,9 @@ class Service:
         except ArtifactdError as exc:
             self._log.error("the new configuration is wrong, the old one stays", reason=exc.problem, next_step=exc.cure)
         else:
-            engine.drain(time.monotonic() + STOP_WITHIN)
-            engine.use(config)
+            if not engine.limit(config):
+                engine.drain(time.monotonic() + STOP_WITHIN)
+                engine.use(config)
             self._config = config
             log.configure(config.log.format, config.log.level)
             self._announce("reloaded")

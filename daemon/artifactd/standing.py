@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifactd.ledger import Blockage, FileView, Report, Runaway, State, Totals, WatchView
-from artifactd.ledger.report import RunView, holder
+from artifactd.ledger.report import holder
+from artifactd.ledger.runviews import RunView
 from artifactd.text import printable
 
 

@@ -172,7 +172,7 @@ def _known(state_dir: Path, path: bytes) -> tuple[dict[bytes, FileView], bool]:
             runs = [run for run in report.runs_at(path) if within(run.folder, path)]
     finally:
         report.close()
-    return files, any(run.status == "RUNNING" and run.error is None for run in runs)
+    return files, any(run.status == "RUNNING" and run.error is None and not run.kept for run in runs)
 
 
 def _on_disk(watch: Watch, path: bytes) -> list[tuple[bytes, Signature]]:

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from artifactd import log
+from artifactd.abandoned import judge
 from artifactd.aside import Aside, begin
 from artifactd.config import WatchConfig
 from artifactd.ledger import Ledger
 from artifactd.look import Looker, Seen
+from artifactd.models import ModelFolder
 from artifactd.paths import within
 from artifactd.removal import Removal
-from artifactd.rounds import Rounds, Walk
+from artifactd.rounds import Rounds, Walk, scan_pause
 from artifactd.text import printable
 from artifactd.watching.claim import Claim, TakenError
 from artifactd.watching.events import EventWatch, WatchError
@@ -47,16 +49,9 @@ class Watched:
     """
 
     def __init__(
-        self,
-        ident: int,
-        config: WatchConfig,
-        looker: Looker,
-        ledger: Ledger,
-        wake: Callable[[], None],
-        *,
-        start: bytes = b"",
-        events: bool = True,
-    ) -> None:
+        self, ident: int, config: WatchConfig, looker: Looker, ledger: Ledger, wake: Callable[[], None], *,
+        start: bytes = b"", events: bool = True,
+    ) -> None:  # fmt: skip
         self.ident = ident
         self.config = config
         self.path = os.fsencode(config.path)
@@ -73,7 +68,7 @@ class Watched:
         self._events: EventWatch | None = None
         self._starter: Aside | None = None
         self._degraded: str | None = None
-        self._rounds = Rounds(self._walk, start, config.scan_interval)
+        self._rounds = Rounds(self._walk, start, self._scan_pause)
         self._moved = 0
         self._removal = Removal(self.path)
         self._next_check = 0.0
@@ -89,6 +84,11 @@ class Watched:
     def scanning(self) -> bool:
         """Whether folders are being looked at, or a full scan is due."""
         return self._identity is not None and self._rounds.to_do(scan=self._starter is None)
+
+    @property
+    def stirred(self) -> bool:
+        """Whether events named places that were not looked at yet, or another root stands there now."""
+        return bool(self._hints) or _identity(self.path) != self._identity
 
     @property
     def scanned(self) -> int:
@@ -250,11 +250,7 @@ class Watched:
             mode, healthy, detail = "waiting", False, self.away or ""
         elif self._events is not None:
             overflows = self._events.overflows
-            mode, healthy, detail = (
-                "events",
-                True,
-                f"{overflows} overflows mended by scans" if overflows else "",
-            )
+            mode, healthy, detail = "events", True, f"{overflows} overflows mended by scans" if overflows else ""
         elif self._starter is not None and self._degraded is None:
             mode, healthy, detail = "starting", True, "the watch is being set up"
         else:
@@ -309,10 +305,16 @@ class Watched:
                 for rel, names in by_folder.items():
                     self._look_at(fd, rel, frozenset(names), now, repace=True)
 
+    def model(self, folder: bytes, now: float) -> ModelFolder | None:
+        """The model in this folder, if it is whole and at rest; a numbered one not before all folders were seen."""
+        with self._root() as fd:
+            found = None if fd is None else self._looker.models.whole(fd, folder, now)
+        return None if found and self.scanning and found.registration.number is not None else found
+
     def note_delivered(self, rel: bytes) -> None:
-        """A file was stored: where delivered files are removed, look whether it still is as it was sent."""
-        if self._removes:
-            folder, _, name = rel.rpartition(b"/")
+        """A file was stored: look at markers that it held back, and where it is to be removed, whether it changed."""
+        for at in [*self._looker.checkpoints.stored(rel), *([rel] if self._removes else [])]:
+            folder, _, name = at.rpartition(b"/")
             self._hints.file(folder, name)
 
     def remove_delivered(self) -> None:
@@ -344,10 +346,18 @@ class Watched:
                 nonlocal changed
                 changed += self._apply(fd, listing, now).changed
 
+            scans = self._rounds.scans
             self._rounds.go_on(seconds, apply, scan=self._starter is None)
+            after = self.config.abandon_after
+            if after is not None and self._rounds.scans != scans and not self._start:
+                judge(self._ledger, fd, self.ident, self._rounds.scan_began, now, after)
         if not self.scanning:
             self._say_moved()
         return changed
+
+    def _scan_pause(self, cost: float) -> float:
+        interval = self.config.scan_interval
+        return scan_pause(cost, interval, interval if self._events is None else self.config.longest_scan_interval)
 
     def _walk(self, rel: bytes) -> Walk:
         """Walk over an open root of its own, which closes with the walk."""
@@ -363,11 +373,8 @@ class Watched:
 
     def _say_moved(self) -> None:
         if self._moved:
-            self._log.warning(
-                "files have a new destination by the rules of now",
-                files=self._moved,
-                next_step="They are sent there; what was stored at the old one stays",
-            )
+            step = "They are sent there; what was stored at the old one stays"
+            self._log.warning("files have a new destination by the rules of now", files=self._moved, next_step=step)
             self._moved = 0
 
     def _apply(self, fd: int, listing: Listing, now: float, *, repace: bool = False) -> Seen:

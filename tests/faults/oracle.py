@@ -33,6 +33,7 @@ NAMES = (
 FOLDERS = (b"d1", b"e f", b"g#h", b"\xff", b"i%j", b"deep")
 EXPERIMENTS = (b"storm-a", b"storm-b")
 MARKER = b".done"
+MANIFEST = "artifactd/manifest.json"
 SECRET = b"this stands outside of the watched folder and is nobody's artifact"
 
 
@@ -214,6 +215,8 @@ def judge(data: Verdict, uri: str, to: Path) -> Verdict:
             folder = f"{experiment}/{run.info.run_name}"
             names[folder] += 1
             for path, content in _download(client, run.info.run_id, to / run.info.run_id):
+                if path == MANIFEST:  # no file of the folder is stored there
+                    continue
                 held[f"{folder}/{os.fsdecode(decode(path))}"] = content
                 if content == _digest(SECRET):
                     outside.append(path)

@@ -90,12 +90,12 @@ class Counts:
     wrong: int = 0
 
     def sent(self) -> int:
-        """Body bytes of all uploads."""
-        return sum(n for (method, _), n in self.bytes.items() if method == "PUT")
+        """Body bytes of all uploads; while some are under way, too, in threads that put new ones in."""
+        return sum(n for (method, _), n in list(self.bytes.items()) if method == "PUT")
 
     def total(self) -> int:
         """All requests."""
-        return sum(self.requests.values())
+        return sum(list(self.requests.values()))
 
 
 class Proxy:

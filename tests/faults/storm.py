@@ -28,7 +28,7 @@ from support import Program, environment, wait_for
 POINTS = {
     "commit.before": 40, "commit.after": 40, "claims.handed_out": 8, "upload.before": 12, "upload.after": 12,
     "verify.before": 3, "verify.after": 3, "create_run.before": 1, "create_run.after": 1, "end_run.before": 1,
-    "end_run.after": 1, "recover.after": 1, "nursery.born": 1,
+    "end_run.after": 1, "manifest.before": 1, "manifest.after": 1, "recover.after": 1, "nursery.born": 1,
 }  # fmt: skip
 """Every named step, and at most the how-manieth time that it is killed at."""
 

@@ -261,6 +261,7 @@ def test_a_clock_set_back_while_the_service_waits_for_its_ledger(
         wait_for(lambda: site.arrived("first"), "the service works")
         with closing(sqlite3.connect(site.program.state / "ledger.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
+            site.put("early")  # the reason for a turn
             asleep = Path(f"/proc/{service.pid}/wchan")
             wait_for(lambda: "nanosleep" in asleep.read_text(), "SQLite sleeps between two tries", 8)
             site.put("new")
@@ -344,7 +345,7 @@ def test_odd_times_of_files_are_no_reason_to_lose_or_to_send(
         return sum(e["event"] == event for e in program.events())
 
     def uploaded() -> int:
-        return sum(n for (method, path), n in proxy.counts.requests.items() if uploads(method, path))
+        return sum(n for (method, path), n in list(proxy.counts.requests.items()) if uploads(method, path))
 
     with program.running():
         wait_for(lambda: told("stored") == len(times), "all are stored")

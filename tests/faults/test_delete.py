@@ -101,7 +101,7 @@ class Site:
 
     def unreceipted(self) -> int:
         """Uploads begun that no receipt followed: what was in flight at a kill."""
-        begun = sum(n for (method, _), n in self.proxy.counts.requests.items() if method == "PUT")
+        begun = sum(n for (method, _), n in list(self.proxy.counts.requests.items()) if method == "PUT")
         return begun - self.program.text().count('"event": "stored"')
 
     def assert_exact(self, to: Path) -> None:

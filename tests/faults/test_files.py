@@ -87,7 +87,9 @@ class Wire(Proxy):
     def moving(self, name: str) -> bool:
         """Whether the upload of this file is under way: some of it came, and no answer was given."""
         with self.lock:
-            came = any(p.endswith(f"/{name}") for (method, p), n in self.counts.bytes.items() if method == "PUT" and n)
+            came = any(
+                p.endswith(f"/{name}") for (method, p), n in list(self.counts.bytes.items()) if method == "PUT" and n
+            )
         return came and not self.took[name]
 
 
@@ -369,7 +371,7 @@ def test_what_the_embedded_store_holds_was_never_torn_either(tmp_path: Path, rec
     def change_in_the_middle(change: Change, store: Path, nursery: psutil.Process) -> None:
         path, stored = folder / change.__name__, store / change.__name__
         path.write_bytes(old := os.urandom(64 * 2**20))
-        wait_for(lambda: copying(store), "the copy is under way")
+        wait_for(lambda: copying(store), "the copy is under way", pauses=(0.001,))
         workers = nursery.children()
         try:
             for worker in workers:

@@ -7,6 +7,7 @@ MLflow's own client on a real database and artifact root; ``model`` says what st
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -231,11 +232,15 @@ class Story(RuleBasedStateMachine):
         ]  # fmt: skip
 
     def _check_run(self, run: str, info: Any, settings: str, files: dict[str, bytes]) -> None:
-        marked = self.marked.get(run, set())
-        if not marked:
-            assert info.status == "RUNNING"
-        elif any(f"{run}/{m}" in files for m in marked):
-            assert info.status in {MARKERS[m] for m in marked}, f"{run} is {info.status}"
+        stand = {MARKERS[m] for m in MARKERS if f"{run}/{m}" in files}
+        if not self.marked.get(run) or "run_id" in settings:
+            assert info.status == "RUNNING", "nobody has ended it, or only its own job may"
+        elif stand:
+            assert info.status == ("FAILED" if "FAILED" in stand else "FINISHED"), f"{run} is {info.status}"
+            said = self.store.manifest(info.run_id)
+            for rel, content in files.items():
+                if rel.startswith(f"{run}/") and not self._is_excluded(rel):
+                    assert said.get(rel.partition("/")[2]) == hashlib.sha256(content).hexdigest(), f"{rel}: {said}"
         alive = any(rel.startswith(f"{run}/") and not self._is_excluded(rel) for rel in files)
         if alive and "run_id" not in settings:
             assert info.run_name == (settings[8:-1] or run)

@@ -179,7 +179,7 @@ def test_a_slow_upload_is_never_cut(site: Site, tmp_path: Path) -> None:
     """64 KiB/s, longer than a request's timeout."""
 
     def tries() -> int:
-        return sum(n for (m, p), n in site.proxy.counts.requests.items() if m == "PUT" and p.endswith("/slow"))
+        return sum(n for (m, p), n in list(site.proxy.counts.requests.items()) if m == "PUT" and p.endswith("/slow"))
 
     with site.proxy.misbehaving(Fault("throttle", uploads, rate=64 * 1024)):
         (site.folder / "slow").write_bytes(os.urandom(20 * 64 * 1024))

@@ -63,6 +63,7 @@ class Site:
         with self.program.running() as service:
             self.wait_arrived()
             self.wait_view(mode)
+            self.wait(lambda: self.program.status()["pending"] == 0, "its receipt is written", 30)
             yield service
 
     def wait(self, condition: Callable[[], T | None], what: str, deadline: float = 60) -> T:
@@ -531,4 +532,4 @@ def test_two_services_on_one_folder_take_turns(site: Site, mlflow_server: Mlflow
 
 def changes(proxy: Proxy) -> list[str]:
     """Uploads and creations that came through."""
-    return [path for method, path in proxy.counts.requests if uploads(method, path) or creations(method, path)]
+    return [path for method, path in list(proxy.counts.requests) if uploads(method, path) or creations(method, path)]

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from artifactd.config.model import RetryConfig, embedded_uri
+from artifactd.config.model import RetryConfig
+from artifactd.config.uris import embedded_uri
 from artifactd.delivery.backoff import FILE_TRIES, Backoff
 from conftest import MlflowServer, end_server, start_server
 from faults.proxy import Fault, Proxy, uploads
@@ -80,7 +81,7 @@ def pause(seconds: float) -> None:
 
 
 def puts(proxy: Proxy) -> int:
-    return sum(n for (method, _), n in proxy.counts.requests.items() if method == "PUT")
+    return sum(n for (method, _), n in list(proxy.counts.requests.items()) if method == "PUT")
 
 
 # -- away ------------------------------------------------------------------------------------------------------------
@@ -132,7 +133,8 @@ def test_a_server_that_was_away_meets_no_storm_of_requests_and_is_used_again_wit
     record(Row(f"server away {away:g} s, {requests} connections, asked again after {first:.1f} s", 1, 0, 0, repeats, 0,
                took))  # fmt: skip
     assert first < MAXIMUM + SLACK
-    assert 3 <= requests < 5 * away, "one connection per backoff, of half a second in the mean"
+    # Pauses are drawn evenly from none to one second: 16 tries of two connections in 8 s, and 24 hardly ever.
+    assert 3 <= requests < 6 * away, "one try per backoff, of half a second in the mean"
     assert repeats == 0
 
 
@@ -323,7 +325,7 @@ def test_a_server_whose_disk_is_full_for_long_takes_the_rest_by_itself_once_ther
 
                 def tried() -> bool:
                     """Some file was tried more often than one gets that fails alone; or it was given up."""
-                    tries = max(n for (method, _), n in proxy.counts.requests.items() if method == "PUT")
+                    tries = max(n for (method, _), n in list(proxy.counts.requests.items()) if method == "PUT")
                     return tries > FILE_TRIES or made.program.status()["failed"] > 0
 
                 wait_for(tried, f"many tries: {made.program.status()}", 90)

@@ -15,7 +15,7 @@ from faults.table import Row
 def storm(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
     made = Storm(tmp_path_factory.mktemp("storm"), mlflow_server.uri, seed=1)
     try:
-        made.run(plan(seed=1, each=2))
+        made.run(plan(seed=1, each=1))
         made.finish()
         yield made
     finally:

@@ -46,7 +46,7 @@ class Keeping(Proxy):
     def begun(self) -> set[str]:
         """Paths of which an upload has begun."""
         with self.lock:
-            return {path for method, path in self.counts.requests if method == "PUT"}
+            return {path for method, path in list(self.counts.requests) if method == "PUT"}
 
     def in_flight(self) -> set[str]:
         """Paths of which an upload has begun and none was taken yet."""

@@ -43,7 +43,7 @@ def pending(program: Program) -> int:
 
 
 def ready(program: Program) -> bool:
-    return bool(program.status().get("watches", [{}])[0].get("mode") == "events")
+    return [watch["mode"] for watch in program.status().get("watches", ())] == ["events"]
 
 
 @pytest.mark.timeout(120)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifactd.config.presets import PRESETS
-from support import Oracle, Program, wait_for
+from support import Oracle, Program, tree, wait_for
 
 
 class Bench:
@@ -26,7 +26,7 @@ class Bench:
         return [e for e in self.program.events() if e["event"] == "stored" and e["experiment"] == experiment]
 
     def finish(self, folder: Path) -> dict[str, bytes]:
-        """End the run, wait for it, and give what it holds."""
+        """End the run, wait for it, and give what it holds, its logged models' files among them."""
         experiment, run = folder.parent.name, folder.name
 
         def status() -> str | None:
@@ -36,8 +36,21 @@ class Bench:
         wait_for(lambda: status() == "RUNNING", "the run is there, and not over before its marker", 60)
         (folder / ".done").touch()
         wait_for(lambda: status() == "FINISHED", f"it ends; log:\n{self.program.text()[-3000:]}", 60)
-        held = self.oracle.files(self.oracle.run(experiment, run).info.run_id, self.base / f"back-{experiment}")
+        back = self.base / f"back-{experiment}"
+        ended = self.oracle.run(experiment, run)
+        held = self.oracle.files(ended.info.run_id, back / "run")
+        for output in ended.outputs.model_outputs if ended.outputs else ():
+            model = self.oracle.client.get_logged_model(output.model_id)
+            assert str(model.status) == "READY"
+            here = tree(Path(model.artifact_location.removeprefix("file://")))
+            held |= {f"{model.name}/".encode() + path: content for path, content in here.items()}
         return {os.fsdecode(path): content for path, content in held.items() if path != b".done"}
+
+    def points(self, experiment: str, key: str) -> list[tuple[int, float]]:
+        """What the experiment's one run was told of a metric, by step."""
+        (run,) = self.oracle.runs(experiment)
+        history = self.oracle.client.get_metric_history(run.info.run_id, key)
+        return sorted((metric.step, metric.value) for metric in history)
 
     def explain(self, path: Path) -> str:
         done = self.program.call("explain", str(path))

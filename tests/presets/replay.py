@@ -5,15 +5,54 @@ A pause of `LONG` is longer than the quiet time of the tests' services, one of `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
+from event_files import event, simple
 from presets.writer import SIZE, Writer
 
 LONG = 0.7
 SHORT = 0.1
 SET = ("config.json", "model.safetensors", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 """A checkpoint of transformers before its marker, in order."""
+MLMODEL = b"""\
+flavors:
+  python_function:
+    env:
+      conda: conda.yaml
+      virtualenv: python_env.yaml
+    loader_module: mlflow.sklearn
+    model_path: model.skops
+saved_input_example_info:
+  artifact_path: input_example.json
+utc_time_created: '2026-11-26 10:34:12.206243'
+"""
 MARKER = "trainer_state.json"
+SUMMARY = {"epoch": 3.0, "step": 6, "total_flos": 4321.0, "train_loss": 0.5, "train_runtime": 2.7183}
+"""What the Trainer logs when its training is over: after the last checkpoint."""
+FINAL = {"epoch": 3.0, "eval_loss": 0.2718, "eval_runtime": 0.3}
+"""The evaluation that a script has made of the trained model: after the last state."""
+
+
+def logged(step: int) -> list[dict[str, float]]:
+    """What transformers' Trainer has logged up to a step: a record each, and an evaluation each two."""
+    records: list[dict[str, float]] = []
+    for n in range(1, step + 1):
+        records.append({"epoch": n / 2, "grad_norm": n / 3, "learning_rate": 1e-4 / n, "loss": 1 / (n + 1), "step": n})
+        if n % 2 == 0:
+            records.append({"epoch": n / 2, "eval_loss": 1 / (n + 2), "eval_runtime": n / 7, "step": n})
+    return records
+
+
+def trainer_state(step: int, *more: dict[str, float]) -> bytes:
+    """As ``TrainerState.save_to_json`` writes it."""
+    found = {"best_metric": None, "epoch": step / 2, "global_step": step, "log_history": [*logged(step), *more]}
+    return (json.dumps(found, indent=2, sort_keys=True) + "\n").encode()
+
+
+def results(record: dict[str, float]) -> bytes:
+    """As ``Trainer.save_metrics`` writes it: without the step."""
+    return json.dumps({k: v for k, v in record.items() if k != "step"}, indent=4, sort_keys=True).encode()
 
 
 def huggingface(writer: Writer) -> None:
@@ -26,16 +65,20 @@ def huggingface(writer: Writer) -> None:
         writer.filled_and_renamed(f"{folder}/{SET[1]}", f"{folder}/.tmp{step}AbCd", writer.weights(), pause=pause)
         for name in SET[2:]:
             writer.written(f"{folder}/{name}", writer.weights(2_000), pause=pause)
-        writer.written(f"{folder}/{MARKER}", writer.weights(300))
+        writer.written(f"{folder}/{MARKER}", trainer_state(step))
         writer.appended("runs/Nov26_host/events.out.tfevents.1.host", b"e" * 1000)
         if step > 2:
             old = f"checkpoint-{step - 2}"
             writer.deleted(*(f"{old}/{name}" for name in SET[1:]), f"{old}/{MARKER}", f"{old}/{SET[0]}")
         # Twice they come so fast that a checkpoint is gone before any of it is at rest; else some of it is stored.
         writer.pause(SHORT if step in (1, 2) else LONG)
-    for name in ("all_results.json", "train_results.json"):
-        writer.written(name, b'{"train_loss": 0.5}')
     writer.filled_and_renamed("model.safetensors", ".tmpfinal", writer.weights())
+    for name in ("train_results.json", "all_results.json"):
+        writer.written(name, results(SUMMARY))
+    writer.written(MARKER, trainer_state(6, SUMMARY))
+    writer.pause(LONG)
+    writer.written("eval_results.json", results(FINAL))
+    writer.written("all_results.json", results({**SUMMARY, **FINAL}))
 
 
 def lightning(writer: Writer) -> None:
@@ -102,6 +145,7 @@ def keras(writer: Writer) -> None:
     writer.pause(LONG)
     writer.whole["saved/variables/variables.data-00000-of-00001"].append(content)
     variables.rename(writer.path("saved/variables/variables.data-00000-of-00001"))
+    writer.filled_and_renamed("saved/variables/variables.index", f"{parts}.index.tempstate16041", writer.weights(300))
     variables.parent.rmdir()
     for name in ("saved_model.pb", "fingerprint.pb"):
         writer.filled_and_renamed(f"saved/{name}", f"saved/{name}.tmp09bc", writer.weights(400), pause=LONG)
@@ -111,16 +155,16 @@ def tensorboard(writer: Writer) -> None:
     """Many files are one run; one of them was cut in the middle of a record."""
     name = "events.out.tfevents.1.host"
     for step in range(20):
-        for folder in ("", "both/train/", "both/val/"):
-            writer.appended(f"{folder}{name}", b"record %d;" % step)
+        for folder, tag in (("", "loss"), ("both/train/", "both"), ("both/val/", "both")):
+            writer.appended(f"{folder}{name}", event(simple(tag, step / 2 + len(folder)), step=step))
         writer.pause(0.05)
-    writer.appended(f"1795676031.2370157/{name}", b"hyperparameters;")
-    writer.appended(name, b"rec")
+    writer.appended(f"1795676031.2370157/{name}", event(simple("hparam/loss", 0.5)))
+    writer.appended(name, event(simple("loss", 20), step=20)[:-3])
 
 
 def mlflow(writer: Writer) -> None:
     """MLmodel is not last: the environment's files follow when it has been at rest for long."""
-    writer.written("classifier/MLmodel", b"flavors: {}\n")
+    writer.written("classifier/MLmodel", MLMODEL)
     writer.written("classifier/model.skops", writer.weights())
     writer.written("classifier/input_example.json", b"{}")
     writer.pause(LONG)

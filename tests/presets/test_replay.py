@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from presets.bench import Bench
-from presets.replay import MARKER, REPLAYS, SET
+from presets.replay import FINAL, MARKER, REPLAYS, SET, SUMMARY, logged
 from presets.writer import Writer
 from support import tree, wait_for
 
@@ -87,12 +87,27 @@ def test_a_recorded_training_arrives(preset: str, bench: Bench) -> None:
     arrived(preset, bench)
 
 
+def test_what_event_files_say_is_told_once_and_folders_are_told_apart(bench: Bench) -> None:
+    folder = bench.base / "tensorboard" / "told" / "run"
+    folder.mkdir(parents=True)
+    REPLAYS["tensorboard"](Writer(folder, 11))
+    bench.finish(folder)
+    for key, first in (("loss", 0), ("both/train/both", 11), ("both/val/both", 9)):
+        assert bench.points("told", key) == [(step, step / 2 + first) for step in range(20)]
+    assert bench.points("told", "hparam/loss") == [(0, 0.5)]
+
+
 def test_rotation_leaves_whole_checkpoints_and_what_had_arrived_of_the_others(bench: Bench) -> None:
     """What is kept on the disk is whole in the store; of what rotation deletes nothing is torn, and nothing fails."""
     held = arrived("huggingface", bench)
     by_step = {n: {p.partition("/")[2] for p in held if p.startswith(f"checkpoint-{n}/")} for n in range(1, 7)}
     assert by_step[5] == by_step[6] == {*SET, MARKER}
     assert by_step[3], "the replay has shown it"
+    # Each checkpoint has told what the ones before it did, rotated or not; the results come at the step they belong to.
+    records = [*logged(6), SUMMARY, {**FINAL, "step": 6}]
+    for key in {key for record in records for key in record} - {"step"}:
+        curve = {(r["step"], r[key]) for r in records if key in r}
+        assert bench.points("huggingface-experiment", key) == sorted(curve), key
 
 
 def test_explain_names_the_preset(bench: Bench) -> None:

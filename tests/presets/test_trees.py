@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from artifactd.checkpoints import wholes
 from artifactd.config import WatchConfig, layout_of
 from artifactd.config.presets import PRESETS
-from artifactd.layout import Destination, Ignored
-from presets.trees import TREES, File
+from artifactd.excludes import Ignored
+from artifactd.layout import Destination
+from presets.trees import SHARDED, TREES, File
 
 LAYOUTS: dict[str, dict[str, str]] = {
     "experiment/run": {},
@@ -65,3 +68,12 @@ def test_each_pattern_of_a_preset_is_for_something(preset: str) -> None:
 def _left_out(preset: str, exclude: tuple[str, ...]) -> set[str]:
     layout = layout_of(WatchConfig(path=Path("/data"), exclude=exclude))
     return {f.path for f in TREES[preset] if isinstance(layout.place(f"e/r/{f.path}".encode()), Ignored)}
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_the_checkpoints_of_a_real_tree_are_whole(preset: str) -> None:
+    layout = layout_of(watch(preset))
+    stored = [f"e/r/{file.path}".encode() for file in TREES[preset] if file.place is not None]
+    found = [(os.fsdecode(folder), whole) for folder, whole in wholes(stored, layout.checkpoint)]
+    folders = {"huggingface": ["checkpoint-10", "checkpoint-2"], "keras": ["saved"], "lightning": [SHARDED]}
+    assert found == [(f"e/r/{folder}", True) for folder in folders.get(preset, [])]

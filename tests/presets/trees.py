@@ -36,6 +36,7 @@ def left_out(*paths: str) -> tuple[File, ...]:
     return tuple(File(path, None) for path in paths)
 
 
+SHARDED = "lightning_logs/version_0/checkpoints/epoch=1-step=4.ckpt"
 TREES: dict[str, tuple[File, ...]] = {
     "huggingface": (
         *kept(
@@ -44,10 +45,13 @@ TREES: dict[str, tuple[File, ...]] = {
                 for n in (2, 10)
                 for name in (
                     "config.json", "model.safetensors", "training_args.bin", "optimizer.pt", "scheduler.pt",
-                    "rng_state.pth", "trainer_state.json",
+                    "rng_state.pth",
                 )
             ),
-            "config.json", "model.safetensors", "trainer_state.json", "training_args.bin", "all_results.json",
+            "config.json", "model.safetensors", "training_args.bin", "all_results.json",
+        ),
+        *kept(
+            *(f"{folder}trainer_state.json" for folder in ("checkpoint-2/", "checkpoint-10/", "")), kind="metrics"
         ),
         *kept("train_results.json", "eval_results.json", kind="metrics"),
         *kept("runs/Nov26_06-41-02_host/events.out.tfevents.1795676028.host.1234.0", live=True),
@@ -58,6 +62,7 @@ TREES: dict[str, tuple[File, ...]] = {
             "lightning_logs/version_0/checkpoints/epoch=2-val_loss=0.099.ckpt",
             "lightning_logs/version_0/checkpoints/epoch=3-step=32.ckpt",
             "lightning_logs/version_0/checkpoints/last.ckpt",
+            *(f"{SHARDED}/{name}" for name in (".metadata", "__0_0.distcp", "meta.pt")),
         ),
         *kept("lightning_logs/version_0/hparams.yaml", "lightning_logs/version_1/hparams.yaml", kind="params"),
         *kept("lightning_logs/version_1/metrics.csv", kind="metrics", live=True),
@@ -100,6 +105,7 @@ TREES: dict[str, tuple[File, ...]] = {
         "both/train/events.out.tfevents.1795676028.host",
         "both/val/events.out.tfevents.1795676028.host",
         "1795676031.2370157/events.out.tfevents.1795676031.host",
+        kind="metrics",
         live=True,
     ),
     "mlflow": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from artifactd.errors import DeliveryError, Kind, Scope
+from artifactd.manifest import is_manifest
 from artifactd.tracking.runs import RunSpec, prepare_run
 from artifactd.tracking.server import connect
 from conftest import MlflowServer
@@ -78,7 +80,9 @@ def test_a_run_of_one_host_costs_not_a_request_more(mlflow_server: MlflowServer)
         client = connect(proxy.uri, embedded_artifacts=None)
         before = sum(proxy.counts.requests.values())
         prepare_run(client, RunSpec(new_key(), None, "costs", None, "r"), proxy.uri)
-        calls = [path.partition("/mlflow/")[2] for (_, path), _ in proxy.counts.requests.items() if "/mlflow/" in path]
+        calls = [
+            path.partition("/mlflow/")[2] for (_, path), _ in list(proxy.counts.requests.items()) if "/mlflow/" in path
+        ]
         assert sorted(calls) == ["experiments/create", "experiments/get-by-name", "runs/create", "runs/search"]
         assert sum(proxy.counts.requests.values()) == before + 4
     finally:
@@ -226,5 +230,8 @@ def test_hosts_that_see_one_filesystem_deliver_each_content_into_one_run(tmp_pat
         wait_for(lambda: all(h.status()["runs"][0]["status"] == "FINISHED" for h in hosts), "ended by both")
     (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
     assert run.info.status == "FINISHED"
-    assert tree(location / run.info.run_id / "artifacts") == tree(drop / "e" / "r")
+    stored = tree(location / run.info.run_id / "artifacts")
+    manifests = {path for path in stored if is_manifest(os.fsdecode(path))}
+    assert manifests == {b"artifactd/manifest.host-0.json", b"artifactd/manifest.host-1.json"}, "one for each host"
+    assert {path: content for path, content in stored.items() if path not in manifests} == tree(drop / "e" / "r")
     assert all("Traceback" not in host.text() for host in hosts)

@@ -87,5 +87,5 @@ def test_an_event_file_is_read_from_the_store_by_tensorboard_while_training_writ
     assert scalars(tmp_path / "end") == int(last)
     assert "Traceback" not in program.text()
     (events,) = (p for p in folder.iterdir() if "tfevents" in p.name)
-    sent = sum(n for (method, path), n in proxy.counts.bytes.items() if method == "PUT" and "tfevents" in path)
+    sent = sum(n for (method, path), n in list(proxy.counts.bytes.items()) if method == "PUT" and "tfevents" in path)
     assert sent <= 2.5 * os.path.getsize(events)

@@ -57,6 +57,7 @@ def program(tmp_path: Path) -> Program:
 def test_the_life_of_a_service(program: Program, manager: Manager) -> None:
     with program.running(NOTIFY_SOCKET=str(manager.path), WATCHDOG_USEC="2000000") as process:
         wait_for(lambda: "READY=1" in manager.hear(), "it is ready")
+        assert [e["event"] for e in program.events()].count("ready") == 1
         wait_for(lambda: manager.hear().count("WATCHDOG=1") >= 4, "it pings")
         pings = [at for at, line in manager.said if line == "WATCHDOG=1"]
         assert max(b - a for a, b in itertools.pairwise(pings)) < 2.0, "a ping is never late"

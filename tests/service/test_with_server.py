@@ -53,6 +53,7 @@ def stored(program: Program, oracle: Oracle, to: Path) -> dict[bytes, bytes]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_thousand_mixed_files_arrive_byte_for_byte_and_are_sent_once(
     mlflow_server: MlflowServer, tmp_path: Path

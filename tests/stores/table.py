@@ -24,6 +24,7 @@ CASES = {
     "test_overwriting_and_leaving_alone": "overwriting",
     "test_a_reader_sees_one_content_or_the_other": "replaced at once",
     "test_the_way_back": "ls, pull",
+    "test_a_run_that_is_over_is_restored": "manifest, restored",
     "test_what_the_store_lost_or_altered_is_found_and_mended": "verify, retry",
     "test_a_kill_in_the_middle_of_an_upload": "kill -9",
     "test_check_says_that_it_works": "check",

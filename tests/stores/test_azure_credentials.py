@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,9 @@ from urllib.parse import parse_qs
 
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from stores import azurite as account
 from stores.issuer import Asked, Issuer, issuer
@@ -31,6 +34,7 @@ from support import wait_for
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(300)]
 
 HOST = f"{account.ACCOUNT}.blob.core.windows.net"
+ENTRA = "login.microsoftonline.com"
 LOCATION = account.location()
 
 
@@ -164,27 +168,98 @@ def test_a_managed_identity(cloud: Cloud, user: User) -> None:
 
 
 @contextlib.contextmanager
+def entra(
+    cloud: Cloud, user: User, folder: Path, knows: Callable[[Mapping[str, str]], str | None], seconds: float = 3600
+) -> Iterator[Issuer]:
+    """Entra for the application `a-client`.
+
+    Args:
+        cloud: For whose storage it hands out tokens.
+        user: Who asks.
+        folder: For its certificate.
+        knows: What is wrong with a form that it gets; None for nothing.
+        seconds: That a token of its is good for.
+    """
+
+    def trade(asked: Asked) -> tuple[int, object]:
+        if asked.method == "GET":  # where its endpoints are
+            root = f"https://{ENTRA}/a-tenant"
+            ends = {"authorization_endpoint": f"{root}/oauth2/v2.0/authorize", "issuer": f"{root}/v2.0"}
+            return 200, {**ends, "token_endpoint": f"{root}/oauth2/v2.0/token"}
+        wrong = knows({name: values[0] for name, values in parse_qs(asked.body).items()})
+        if wrong is not None:
+            return 400, {"error": "invalid_client", "error_description": wrong}
+        return 200, {"access_token": token(seconds), "expires_in": int(seconds), "token_type": "Bearer"}
+
+    tls = make_certificate(folder, host=ENTRA)
+    both = folder / "both.pem"
+    both.write_bytes(tls.ca.read_bytes() + cloud.tls.ca.read_bytes())
+    with issuer(trade, tls) as service:
+        cloud.proxy.ports[f"{ENTRA}:443"] = int(service.uri.rpartition(":")[2])
+        enter(user, cloud)
+        user.set(REQUESTS_CA_BUNDLE=str(both), AZURE_TENANT_ID="a-tenant", AZURE_CLIENT_ID="a-client")
+        yield service
+
+
+@contextlib.contextmanager
 def workload_identity(
     cloud: Cloud, user: User, folder: Path, trusted: Mapping[str, str], seconds: float = 3600
 ) -> Iterator[Issuer]:
     """Entra, which trades the trusted token for one of Azure's, good for so long; the user's stands in `assertion`."""
 
-    def trade(asked: Asked) -> tuple[int, object]:
-        form = {name: values[0] for name, values in parse_qs(asked.body).items()}
-        if form.get("client_assertion") != trusted["token"]:
-            return 400, {"error": "invalid_client", "error_description": "AADSTS700024: the assertion has expired."}
-        return 200, {"access_token": token(seconds), "expires_in": int(seconds), "token_type": "Bearer"}
+    def knows(form: Mapping[str, str]) -> str | None:
+        known = form.get("client_assertion") == trusted["token"]
+        return None if known else "AADSTS700024: the assertion has expired."
 
-    tls = make_certificate(folder)
-    both = folder / "both.pem"
-    both.write_bytes(tls.ca.read_bytes() + cloud.tls.ca.read_bytes())
-    with issuer(trade, tls) as entra:
-        enter(user, cloud)
-        user.set(
-            REQUESTS_CA_BUNDLE=str(both), AZURE_AUTHORITY_HOST=entra.uri, AZURE_TENANT_ID="a-tenant",
-            AZURE_CLIENT_ID="a-client", AZURE_FEDERATED_TOKEN_FILE=str(user.home / "assertion"),
-        )  # fmt: skip
-        yield entra
+    with entra(cloud, user, folder, knows, seconds) as service:
+        user.set(AZURE_FEDERATED_TOKEN_FILE=str(user.home / "assertion"))
+        yield service
+
+
+def test_an_application_with_a_secret(cloud: Cloud, user: User, tmp_path: Path) -> None:
+    def knows(form: Mapping[str, str]) -> str | None:
+        known = (form.get("client_id"), form.get("client_secret")) == ("a-client", "of-today")
+        return None if known else "AADSTS7000215: Invalid client secret provided."
+
+    with entra(cloud, user, tmp_path, knows) as service:
+        user.set(AZURE_CLIENT_SECRET="of-old")
+        said = user.refused(LOCATION)
+        assert "no credentials that can be used" in said.error
+        assert "of-old" not in str(said)
+        user.set(AZURE_CLIENT_SECRET="of-today")
+        user.upload(LOCATION)
+        good = [a for a in service.asked if "client_secret=of-today" in a.body]
+        user.upload(LOCATION)
+        assert [a for a in service.asked if "client_secret=of-today" in a.body] == good, "a token that works is kept"
+
+
+def test_an_application_with_a_certificate(cloud: Cloud, user: User, tmp_path: Path) -> None:
+    """It signs what it says of itself, and says which certificate goes with that."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "a-client")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    both = tmp_path / "client.pem"
+    both.write_bytes(key.private_bytes(*private) + certificate.public_bytes(serialization.Encoding.PEM))
+
+    def knows(form: Mapping[str, str]) -> str | None:
+        signed = form.get("client_assertion", "")
+        try:
+            said = jwt.decode(signed, key.public_key(), algorithms=["PS256", "RS256"], options={"verify_aud": False})
+        except jwt.InvalidTokenError as exc:
+            return f"AADSTS700027: {exc}"
+        return None if said["sub"] == "a-client" else "AADSTS700016: who is that?"
+
+    with entra(cloud, user, tmp_path, knows) as service:
+        user.set(AZURE_CLIENT_CERTIFICATE_PATH=str(both))
+        user.upload(LOCATION)
+        assert any("client_assertion" in a.body for a in service.asked)
 
 
 def test_two_accounts_under_one_identity_never_mix(cloud: Cloud, user: User) -> None:
@@ -206,7 +281,7 @@ def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Pa
     """As Kubernetes has it: a token in a file, which it rewrites, is traded for one of Azure's."""
     trusted = {"token": "of-old"}
     user.write("assertion", "not-yet")
-    with workload_identity(cloud, user, tmp_path, trusted) as entra:
+    with workload_identity(cloud, user, tmp_path, trusted) as service:
         said = user.refused(LOCATION)
         assert "no credentials that can be used" in said.error
         assert "not-yet" not in str(said)
@@ -215,7 +290,7 @@ def test_a_workload_identity_and_its_file(cloud: Cloud, user: User, tmp_path: Pa
         trusted["token"] = "of-today"
         user.write("assertion", "of-today")
         user.upload(LOCATION)
-        assert "of-today" in entra.asked[-1].body
+        assert "of-today" in service.asked[-1].body
 
 
 def test_a_file_of_a_workload_identity_that_is_rewritten_while_the_service_runs(

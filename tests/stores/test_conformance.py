@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -136,6 +137,25 @@ def test_the_way_back(site: Site, tmp_path: Path) -> None:
     pulled = site.call("pull", str(run), str(tmp_path / "to"))
     assert pulled.returncode == 0, pulled.stderr
     assert on_disk(tmp_path / "to") == on_disk(run)
+
+
+def test_a_run_that_is_over_is_restored(site: Site, tmp_path: Path) -> None:
+    """By its manifest alone, where nobody has seen its folder."""
+    run = site.run("over")
+    for rel in ("config.json", "models/a/weights", "plots/p#1.png"):
+        (run / rel).parent.mkdir(parents=True, exist_ok=True)
+        write(run / rel, 3000)
+    (run / ".done").touch()
+    site.deliver(run)
+    wait_for(lambda: "manifest stored" in site.program.text(), "the manifest", 60)
+    run_id = json.loads(site.call("ls", str(run), "--json").stdout)[0]["run_id"]
+    fresh = ("--state-dir", str(tmp_path / "fresh"))
+    verified = site.call("verify", run_id, "--deep", *fresh)
+    assert (verified.returncode, "4 files" in verified.stdout) == (0, True), verified.stderr
+    restored = site.call("pull", "--tree", run_id, str(tmp_path / "tree"), *fresh)
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    (tmp_path / "tree" / ".artifactd-run").unlink()
+    assert on_disk(tmp_path / "tree") == on_disk(run)
 
 
 def test_what_the_store_lost_or_altered_is_found_and_mended(site: Site) -> None:

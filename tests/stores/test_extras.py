@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import event_files
 from stores.objects import ObjectStore
 from stores.servers import Server, mlflow_form
 from stores.sshd import sshd
-from support import Program
+from support import Oracle, Program
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(300)]
 
@@ -149,6 +150,37 @@ def test_an_extra_brings_its_store_and_no_other(
 
     record_property("megabytes", round(there.size()))
     say(f"artifactd{f'[{extra}]' if wanted else ''}: {there.size():.0f} MB of packages")
+
+
+def test_the_extra_that_reads_event_files(
+    base: Environment, wheel: Path, server: Server, tmp_path: Path, say: Callable[[str], None]
+) -> None:
+    """Without it the sentence names it; with it, and neither numpy nor tensorboard, the points are told."""
+    there = base.copy(tmp_path / "venv")
+    bare = there.size()
+    program = Program(
+        tmp_path, tracking_uri=server.uri, watch='[[watch.route]]\nmatch = "*tfevents*"\nkind = "metrics"\n'
+    )
+    program.python = there.python
+    run = program.drop / "extra tensorboard" / "run"
+    run.mkdir(parents=True)
+    (run / event_files.NAME).write_bytes(event_files.head() + event_files.scalars("loss", (1.0, 0.5)))
+    (run / ".done").touch()
+    without = program.call("sync", timeout=60, PYTHONPATH="")
+    assert without.returncode == 3, without.stdout + without.stderr
+    assert "pip install 'artifactd[tensorboard]'" in without.stdout + without.stderr
+
+    there.install(f"{wheel}[tensorboard]")
+    assert there.has("google_crc32c")
+    assert not [module for module in ("numpy", "tensorboard", "google.cloud", "grpc") if there.has(module)]
+    assert there.size() - bare < 5
+    assert program.call("retry", "--all", PYTHONPATH="").returncode == 0
+    told = program.call("sync", timeout=60, PYTHONPATH="")
+    assert told.returncode == 0, told.stdout + told.stderr
+    oracle = Oracle(server.uri)
+    history = oracle.client.get_metric_history(oracle.run("extra tensorboard", "run").info.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(0, 1.0), (1, 0.5)]
+    say(f"artifactd[tensorboard]: {there.size():.1f} MB of packages, {there.size() - bare:.1f} more")
 
 
 def _run(command: list[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stores.azurite import azurite
 from stores.nginx import nginx, passing
 from stores.seaweed import BUCKET, client, seaweed
 from stores.servers import Server, mlflow_form
@@ -88,6 +89,29 @@ def test_a_kill_in_the_middle_leaves_parts_in_the_bucket_and_nothing_counts_as_s
     left = [u for u in open_uploads(s3) if u["UploadId"] not in before]
     assert left, "nobody takes what the kill left away: that is for a lifecycle rule of the bucket"
     assert all(u["Key"].endswith("/artifacts/big") for u in left)
+
+
+@pytest.mark.parametrize(("parts", "in_parts"), [(9, True), (12, False)])
+def test_azure_gets_a_file_whole_where_the_names_of_its_parts_have_several_lengths(
+    parts: int, in_parts: bool, tmp_path: Path
+) -> None:
+    port = free_port()
+    with azurite(tmp_path) as store:
+        env = {**store.environ, "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true"}
+        with (
+            mlflow_form(tmp_path / "server", artifacts_destination=store.artifact_location, env=env) as server,
+            nginx(
+                tmp_path / "nginx", passing(port, server.uri, location="client_max_body_size 0;"), port=port
+            ) as front,
+        ):
+            site = Site(tmp_path / "site", front.uri, "blocks")
+            site.write("big", b"".join(bytes([n]) * PART for n in range(parts)))
+            site.sync(**SMALLER)
+            assert site.program.call("verify", "--deep", **SMALLER).returncode == 0
+            asked = [r for r in front.requests() if "/artifacts" in r]
+    assert any("mpu/create" in r for r in asked)
+    assert any("mpu/complete" in r for r in asked) == in_parts
+    assert any(r.startswith("PUT") for r in asked) != in_parts
 
 
 def test_check_says_that_parts_take_another_way(proxied: tuple[Server, Any], tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from botocore.credentials import SSOProvider
+from botocore.tokens import SSOTokenProvider
 
 from stores import seaweed as keys
 from stores.issuer import Asked, aws_keys, issuer
@@ -214,6 +219,52 @@ def test_the_role_of_a_web_identity(seaweed: ObjectStore, user: User) -> None:
         assert "expired" in user.refused(seaweed.artifact_location).error
         user.write("token", "of-today")
         user.upload(seaweed.artifact_location)
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["a profile of old", "a session by name"])
+def test_a_login_by_single_sign_on(
+    session: bool, seaweed: ObjectStore, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``aws sso login`` leaves: a token in a file, which is traded for the keys of a role until it ends."""
+    for provider in (SSOProvider, SSOTokenProvider):  # botocore looks for home once, as it is imported
+        monkeypatch.setattr(provider, "_SSO_TOKEN_CACHE_DIR", str(user.home / ".aws" / "sso" / "cache"))
+    start = "https://d-0000000000.awsapps.com/start"
+    profile = "sso_account_id = 123456789012\nsso_role_name = artifacts\n"
+    where = f"sso_start_url = {start}\nsso_region = {keys.REGION}\n"
+    config = f"[default]\n{profile}sso_session = team\n[sso-session team]\n" if session else f"[default]\n{profile}"
+    user.write(".aws/config", config + where)
+
+    def log_in(token: str, seconds: float = 3600) -> None:
+        end = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        said = {"startUrl": start, "region": keys.REGION, "accessToken": token, "expiresAt": end}
+        name = hashlib.sha1(("team" if session else start).encode(), usedforsecurity=False).hexdigest()
+        user.write(f".aws/sso/cache/{name}.json", json.dumps(said))
+
+    def trade(asked: Asked) -> tuple[int, object]:
+        if asked.headers.get("x-amz-sso_bearer_token") != "of-today":
+            return 401, {"__type": "UnauthorizedException", "message": "Session token not found or invalid"}
+        key, secret = keys.ADMIN
+        end = int((time.time() + 3600) * 1000)
+        pair = {"accessKeyId": key, "secretAccessKey": secret, "sessionToken": "", "expiration": end}
+        return 200, {"roleCredentials": pair}
+
+    with issuer(trade) as portal:
+        user.set(
+            MLFLOW_S3_ENDPOINT_URL=seaweed.endpoint, AWS_DEFAULT_REGION=keys.REGION, AWS_ENDPOINT_URL_SSO=portal.uri
+        )
+        for login in (None, "of-old", "ended"):
+            if login is not None:
+                log_in(login, seconds=-60 if login == "ended" else 3600)
+            said = user.refused(seaweed.artifact_location)
+            assert "no credentials that can be used" in said.error
+            assert "aws sso login" in said.cure
+            assert "of-old" not in str(said)
+        log_in("of-today")
+        user.upload(seaweed.artifact_location)
+        user.upload(seaweed.artifact_location)
+        assert [a.path for a in portal.asked if a.headers["x-amz-sso_bearer_token"] == "of-today"] == [
+            "/federation/credentials?role_name=artifacts&account_id=123456789012"
+        ], "keys that work are kept"
 
 
 # -- while the service runs --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A forward proxy on 127.0.0.1 that brings whatever is asked for to one local port: a cloud's name to our server."""
+"""A forward proxy on 127.0.0.1 that brings whatever is asked for to a local port: a cloud's name to our server."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class Tunnel:
 
     Attributes:
         uri: For HTTPS_PROXY.
+        ports: By ``host:port``, where a tunnel ends that does not end where the others do.
         asked: ``host:port`` of each CONNECT, in order.
     """
 
     uri: str
+    ports: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
 
@@ -29,7 +31,7 @@ def tunnel(port: int) -> Iterator[Tunnel]:
     """Run it while the block lasts.
 
     Args:
-        port: On 127.0.0.1, where every tunnel ends.
+        port: On 127.0.0.1, where tunnels end.
     """
     open_sockets: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
@@ -47,8 +49,9 @@ def tunnel(port: int) -> Iterator[Tunnel]:
                 head = b""
                 while not head.endswith(b"\r\n\r\n"):
                     head += client.recv(1) or b"\r\n\r\n"
-                proxy.asked.append(head.split()[1].decode())
-                server = socket.create_connection(("127.0.0.1", port), timeout=10)
+                wanted = head.split()[1].decode()
+                proxy.asked.append(wanted)
+                server = socket.create_connection(("127.0.0.1", proxy.ports.get(wanted, port)), timeout=10)
                 server.settimeout(None)
                 open_sockets.append(server)
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -10,10 +10,12 @@ import typer
 from rich.text import Text
 
 from artifactd.cli import common, tables
+from artifactd.cli.status import life
 from artifactd.config import Config, layout_of
 from artifactd.explain import FAILED, IGNORED, MISSING, OUTSIDE, STORED, WAITING, Answer, Explainer, Summary, Watch
 from artifactd.ledger import Report
 from artifactd.ledger.report import holder
+from artifactd.ledger.runviews import RunView
 from artifactd.settings import ledger_of, reader_config, watches_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -63,6 +65,10 @@ def _show(answer: Answer) -> None:
     run = tables.name(answer.run or "")
     if run:
         run += f" ({answer.run_id or _NO_ID})"
+    parent = ""
+    if answer.parent is not None:
+        name, ident = answer.parent
+        parent = f"{tables.name(name)} ({ident or _NO_ID})"
     stored = ""
     if answer.stored_at is not None:
         stored = f"{tables.size(answer.stored_size or 0)}, {tables.clock(answer.stored_at)}"
@@ -79,6 +85,8 @@ def _show(answer: Answer) -> None:
                 ("rule", answer.rule),
                 ("experiment", tables.name(answer.experiment or "")),
                 ("run", run),
+                ("parent run", parent),
+                ("run is", "" if answer.life is None else life(answer.life)),
                 ("artifact path", tables.name(answer.artifact_path or "")),
                 ("stored", stored),
                 ("told", told),
@@ -94,7 +102,9 @@ def _show_folder(answer: Summary) -> None:
     head = f"{tables.path(answer.path)}: {'more than ' if answer.partial else ''}{tables.number(total, 'file')}"
     console.print(head, soft_wrap=True)
     counts = ", ".join(f"{answer.counts[s]:,} {s}" for s in (STORED, WAITING, FAILED, IGNORED) if s in answer.counts)
-    runs = [f"{tables.name(f'{experiment}/{run}')} ({run_id or _NO_ID})" for experiment, run, run_id in answer.runs[:5]]
+    runs = [
+        f"{tables.name(f'{run.experiment}/{run.run}')} ({run.run_id or _NO_ID}){_life(run)}" for run in answer.runs[:5]
+    ]
     runs += [f"… and {len(answer.runs) - 5:,} more: `artifactd status`"] if len(answer.runs) > 5 else []
     console.print(
         tables.details(
@@ -114,6 +124,10 @@ def _show_folder(answer: Summary) -> None:
         console.print(f"\n… and {rest:,} more that are not stored")
 
 
+def _life(run: RunView) -> str:
+    return f", {life(run)}" if run.status else ""
+
+
 def _data(answer: Answer | Summary) -> dict[str, Any]:
     if isinstance(answer, Summary):
         return {
@@ -122,7 +136,17 @@ def _data(answer: Answer | Summary) -> dict[str, Any]:
             "watch": tables.path(answer.watch),
             "rule": answer.rule or None,
             "counts": {state: answer.counts.get(state, 0) for state in (STORED, WAITING, FAILED, IGNORED)},
-            "runs": [{"experiment": e, "run": r, "run_id": i} for e, r, i in answer.runs],
+            "runs": [
+                {
+                    "experiment": r.experiment,
+                    "run": r.run,
+                    "run_id": r.run_id,
+                    "status": r.status or None,
+                    "since": tables.iso(r.since),
+                    "reason": r.reason or None,
+                }
+                for r in answer.runs
+            ],
             "not_stored": [_data(example) for example in answer.examples],
             "seen": not answer.unseen,
         }
@@ -142,6 +166,9 @@ def _data(answer: Answer | Summary) -> dict[str, Any]:
         "experiment": answer.experiment,
         "run": answer.run,
         "run_id": answer.run_id,
+        "parent": None if answer.parent is None else {"run": answer.parent[0], "run_id": answer.parent[1]},
+        "run_status": (answer.life.status or None) if answer.life is not None else None,
+        "run_reason": (answer.life.reason or None) if answer.life is not None else None,
         "artifact_path": answer.artifact_path,
         "size": answer.size,
         "sha256": answer.digest.hex() if answer.digest else None,

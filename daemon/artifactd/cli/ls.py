@@ -7,17 +7,25 @@ from typing import Annotated, Any
 import typer
 
 from artifactd.cli import common, tables
-from artifactd.cli.back import WHAT, back, waiting
+from artifactd.cli.back import MEANS, WHAT, back, waiting
 from artifactd.ledger import VersionView
 from artifactd.wayback.find import Found
+from artifactd.wayback.pull import select
 from artifactd.wayback.shelf import Entry
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
-@app.command(epilog="Example: [bold]artifactd ls /data/drop/vision/run-7[/]")
+@app.command(
+    epilog="Example: [bold]artifactd ls /data/drop/vision/run-7[/] · [bold]artifactd ls vision/run-7 'plots/*.png'[/]"
+    " · [bold]artifactd ls models:/detector@champion[/]"
+)
 def ls(
-    what: Annotated[str, typer.Argument(metavar=WHAT, help="A run id, or a folder at, above or inside a run folder.")],
+    what: Annotated[str, typer.Argument(metavar=WHAT, help=MEANS)],
+    artifact_path: Annotated[
+        str | None,
+        typer.Argument(metavar="ARTIFACT_PATH", help="An artifact, a folder, or a glob as 'plots/*.png'; else all."),
+    ] = None,
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
@@ -35,6 +43,9 @@ def ls(
         shelf = looking.shelf()
         with waiting("Listing …"):
             found = [(run, shelf.entries(run, looking.report)) for run in runs]
+    if artifact_path is not None:
+        chosen = {id(entry) for entry in select([e for _, entries in found for e in entries], artifact_path)}
+        found = [(run, kept) for run, entries in found if (kept := [e for e in entries if id(e) in chosen])]
     if json_:
         common.print_json([_data(entry) for _, entries in found for entry in entries])
         return
@@ -100,14 +111,20 @@ def _source(entry: Entry) -> str:
     return "" if entry.file is None else tables.short(entry.file.path)
 
 
+def _known(entry: Entry) -> str | None:
+    digest = entry.file.digest if entry.file is not None else entry.digest
+    return digest.hex() if digest else None
+
+
 def _data(entry: Entry) -> dict[str, Any]:
     view = entry.run.views[0] if entry.run.views else None
     return {
         "artifact_path": entry.artifact_path,
         "size": entry.size,
         "file": None if entry.file is None else tables.path(entry.file.path),
-        "sha256": entry.file.digest.hex() if entry.file is not None and entry.file.digest else None,
-        "run_id": entry.run.run_id,
+        "sha256": _known(entry),
+        "run_id": entry.run.run_id or None,
         "experiment": view.experiment if view else None,
         "run": view.run if view else None,
+        "model": entry.run.title if entry.run.model is not None else None,
     }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from artifactd.ledger import Runaway, WatchView
+    from artifactd.ledger.runviews import RunView
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -85,6 +86,8 @@ def as_data(now: Standing) -> dict[str, Any]:
                 "stored": r.stored,
                 "pending": r.pending,
                 "failed": r.failed,
+                "since": tables.iso(r.since),
+                "reason": r.reason or None,
             }
             for r in now.runs
         ],
@@ -201,10 +204,23 @@ def _runs(now: Standing) -> Table:
             tables.size(run.stored_bytes),
             f"{run.pending:,}", failed, (run.run_id or "-")[:8],
         )  # fmt: skip
+    if ended := [r for r in shown if r.status in ("FAILED", "KILLED") and r.reason]:
+        table.caption = "\n".join(tables.name(f"{r.experiment}/{r.run}: {life(r)}") for r in ended[:_FAILURES_SHOWN])
+        table.caption_justify = "left"
     if len(shown) < len(now.runs):
-        table.caption = f"… and {tables.number(len(now.runs) - len(shown), 'more run')}: --json has all"
+        more = f"… and {tables.number(len(now.runs) - len(shown), 'more run')}: --json has all"
+        table.caption = f"{table.caption}\n{more}" if table.caption else more
         table.caption_justify = "left"
     return table
+
+
+def life(run: RunView) -> str:
+    """How a run stands: its status, since when, and why."""
+    if run.status == "RUNNING":
+        sign = f"; last sign of life {tables.clock(run.since)}: {run.reason}" if run.since and run.reason else ""
+        return run.status + ("; its own job ends it" if run.kept else "") + sign
+    since = "" if run.since is None else f" since {tables.clock(run.since)}"
+    return f"{run.status}{since}" + (f": {run.reason}" if run.reason else "")
 
 
 def _failures(now: Standing) -> Iterator[RenderableType]:

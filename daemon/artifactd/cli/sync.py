@@ -83,7 +83,8 @@ def _print(result: Result, config: Config) -> None:
     for path, reason in result.away.items():
         console.print(f"Nothing of {tables.path(path)} was looked at: {reason}", soft_wrap=True)
     for path in result.runs:
-        why = "" if result.blockage is None else f": {result.blockage.error}"
+        because = result.blockage or result.held.get(path)
+        why = "" if because is None else f": {because.error}"
         console.print(f"The run of {tables.path(path)} was not told its settings or its end{why}", soft_wrap=True)
     if result.failed:
         console.print(Text("\nFailed", style="bold red"))

@@ -10,7 +10,7 @@ from rich.text import Text
 from artifactd.cli import common, tables
 from artifactd.cli.back import WHAT, back
 from artifactd.cli.progress import Bar
-from artifactd.errors import ArtifactdError
+from artifactd.errors import UsageError
 from artifactd.wayback.fetch import Moved
 from artifactd.wayback.verify import Finding, Verified
 from artifactd.wayback.verify import verify as compare
@@ -18,14 +18,16 @@ from artifactd.wayback.verify import verify as compare
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
-@app.command(epilog="Example: [bold]artifactd verify /data/drop/vision --deep[/]")
+@app.command(
+    epilog="Example: [bold]artifactd verify /data/drop/vision --deep[/] · [bold]artifactd verify vision/run-7[/]"
+)
 def verify(
     what: Annotated[
         str | None,
         typer.Argument(
             metavar=WHAT,
             show_default=False,
-            help="A run id, or a folder at, above or inside a run folder; else all.",
+            help="A run id, a folder at, above or inside a run folder, or experiment/run-name; else all.",
         ),
     ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Download everything and compare the content too.")] = False,
@@ -35,6 +37,9 @@ def verify(
 ) -> None:
     """Compare what was stored with what the store holds: missing files, wrong sizes, with --deep other content.
 
+    On a machine that never saw the folder, the run's manifest says what was
+    stored: artifactd writes it at a run's end.
+
     What is found wrong counts as failed from then on, so that
     [bold]artifactd retry[/] sends it again.
 
@@ -42,10 +47,9 @@ def verify(
     """
     with back(config, state_dir) as looking:
         runs = looking.find(what)
-        if looking.report is None or not any(run.views for run in runs):
-            raise ArtifactdError(
-                f"the ledger knows nothing of run {what}",
-                "It can be listed (`artifactd ls`), but not compared with anything",
+        if any(run.model is not None for run in runs):
+            raise UsageError(
+                f"{what} is a model", "Name the run that it comes from: its model's files are verified too"
             )
         shelf = looking.shelf()
         with Bar("Comparing", quiet=json_) as bar:
@@ -75,7 +79,7 @@ def _print(done: Verified, *, deep: bool) -> None:
     )
     table = tables.table("Found", "Where", fold=("Found", "Where"))
     for finding in done.findings:
-        table.add_row(finding.error, Text(tables.short(finding.path)))
+        table.add_row(finding.error, Text(tables.short(finding.path) if finding.path else finding.run))
     console.print(table)
     console.print()
     for cure in dict.fromkeys(finding.cure for finding in done.findings if not finding.again):

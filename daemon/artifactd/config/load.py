@@ -14,11 +14,9 @@ from artifactd.config.model import (
     WRITTEN,
     Config,
     WatchConfig,
-    absolute_path,
     default_state_dir,
-    embedded_uri,
 )
-from artifactd.config.places import Places, clashes, is_inside
+from artifactd.config.places import Places, absolute_path, clashes, is_inside
 from artifactd.config.problems import ConfigError, Loc, Mistake, Problem, dotted
 from artifactd.config.sources import (
     DIRECTORY,
@@ -32,7 +30,7 @@ from artifactd.config.sources import (
     toml_file,
 )
 from artifactd.config.translate import mistakes
-from artifactd.config.uris import check_artifact_location, check_tracking_uri
+from artifactd.config.uris import check_artifact_location, check_tracking_uri, embedded_uri
 
 T = TypeVar("T")
 

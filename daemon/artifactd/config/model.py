@@ -5,8 +5,8 @@ What keys must not be together (overlapping folders) is for ``load``, which know
 
 from __future__ import annotations
 
-import os
 import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,13 +24,17 @@ from pydantic import (
     field_validator,
 )
 
+from artifactd.config.models import Alias, RegisteredName, VersionTags, check_folder, check_kept, check_registered
 from artifactd.config.notices import notices
+from artifactd.config.places import absolute_path
 from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
+from artifactd.config.timetable import Timetable, format_limit, is_timetable, parse_timetable
 from artifactd.config.units import format_duration, format_size, is_number, parse_duration, parse_size
-from artifactd.config.uris import check_artifact_location, check_tracking_uri
+from artifactd.config.uris import check_artifact_location, check_tracking_uri, embedded_uri
+from artifactd.excludes import LayoutError
 from artifactd.globs import check_glob
-from artifactd.layout import LayoutError, parse_template
+from artifactd.layout import parse_template
 
 WRITTEN = "written"
 """Validation context of values that people wrote: there a bare number has no unit."""
@@ -57,23 +61,6 @@ _LONGEST_NAME = 500  # MLflow's MAX_EXPERIMENT_NAME_LENGTH
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})", re.ASCII)
 
 
-def absolute_path(value: object) -> Path:
-    """Read an absolute path; ``~`` is the home folder, symbolic links stay as they are.
-
-    Raises:
-        Mistake: If it is none.
-    """
-    if not isinstance(value, str | os.PathLike):
-        raise Mistake(f"{shown(value)} is no path", 'write it as text, as "/data/drop"')
-    text = os.path.expanduser(os.fsdecode(value))
-    if not text or "\0" in text:
-        raise Mistake(f"{shown(text)} is no path", 'write the whole path, as "/data/drop"')
-    if not text.startswith("/"):
-        raise Mistake(f"{shown(text)} does not say from where", 'write the whole path from "/" on, as "/data/drop"')
-    # POSIX lets two leading slashes mean something else; on Linux they do not.
-    return Path(f"/{os.path.normpath(text).lstrip('/')}")
-
-
 def default_state_dir() -> Path:
     """The user's XDG state folder, as ``~/.local/state/artifactd``."""
     return user_state_path("artifactd", appauthor=False)
@@ -87,6 +74,14 @@ def _duration(value: Any, info: ValidationInfo) -> float:
 def _size(value: Any, info: ValidationInfo) -> int:
     _require_unit(value, info, "B")
     return parse_size(value)
+
+
+def _limit(value: Any, info: ValidationInfo) -> int | Timetable:
+    if isinstance(value, Timetable):
+        return value
+    if value == "off":
+        return 0
+    return parse_timetable(value) if is_timetable(value) else _size(value, info)
 
 
 def _require_unit(value: Any, info: ValidationInfo, unit: str) -> None:
@@ -186,6 +181,7 @@ Until = Annotated[
     PlainSerializer(lambda value: "never" if value is None else format_duration(value), when_used="json"),
 ]
 Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size, when_used="json")]
+Limit = Annotated[int | Timetable, PlainValidator(_limit), PlainSerializer(format_limit, when_used="json")]
 AbsolutePath = Annotated[Path, PlainValidator(absolute_path), PlainSerializer(str, when_used="json")]
 Glob = Annotated[str, AfterValidator(_positive_glob)]
 Name = Annotated[str, AfterValidator(_constant)]
@@ -208,13 +204,43 @@ class MlflowConfig(Table):
     )
 
 
-class RouteConfig(Table):
-    """``[[watch.route]]``: where some of a run's files go, and what they are."""
+with warnings.catch_warnings():
+    # pydantic means `ABCMeta.register`, which nobody calls on a table of the configuration.
+    warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
 
-    match: Glob = Field(examples=["*.png"])
-    artifact_path: Annotated[str, AfterValidator(_artifact_path)] | None = Field(default=None, examples=["plots"])
-    kind: Literal["artifact", "model", "dataset", "params", "metrics", "tags"] = "artifact"
-    context: Name | None = Field(default=None, examples=["training"])
+    class RouteConfig(Table):
+        """``[[watch.route]]``: where some of a run's files go, and what they are."""
+
+        match: Glob = Field(examples=["*.png"])
+        artifact_path: Annotated[str, AfterValidator(_artifact_path)] | None = Field(default=None, examples=["plots"])
+        kind: Literal["artifact", "model", "dataset", "params", "metrics", "tags"] = "artifact"
+        context: Name | None = Field(default=None, examples=["training"])
+        register: RegisteredName | None = Field(default=None, validate_default=True, examples=["classifier"])
+        aliases: tuple[Alias, ...] = Field(default=(), examples=[["champion"]])
+        tags: VersionTags = Field(default={}, examples=[{"team": "vision"}])
+
+        @field_validator("kind")
+        @classmethod
+        def _keeps_its_place(cls, value: str, info: ValidationInfo) -> str:
+            check_folder(value, info.data.get("artifact_path"))
+            return value
+
+        @field_validator("register", "aliases", "tags")
+        @classmethod
+        def _is_of_a_model(cls, value: Any, info: ValidationInfo) -> Any:
+            if value:
+                said = info.data
+                check_registered(
+                    str(info.field_name),
+                    kind=said.get("kind"),
+                    match=said.get("match"),
+                    register=said.get("register", ""),
+                )
+            return value
+
+
+_RARE_SCANS = 3600.0
+"""Seconds: by the hour at least, all is looked at."""
 
 
 class WatchConfig(Table):
@@ -236,7 +262,32 @@ class WatchConfig(Table):
     on_change: Literal["overwrite", "version"] = "overwrite"
     after_upload: Literal["keep", "delete"] = "keep"
     run_scope: Literal["host", "fleet"] = "host"
+    abandon_after: Until = None
     route: tuple[RouteConfig, ...] = ()
+
+    @property
+    def longest_scan_interval(self) -> float:
+        """Seconds that may lie between two full scans where events tell of changes: what was asked for is kept."""
+        if "scan_interval" in self.model_fields_set:
+            return self.scan_interval
+        return max(self.scan_interval, min(_RARE_SCANS, (self.abandon_after or float("inf")) / 4))
+
+    @field_validator("abandon_after")
+    @classmethod
+    def _of_one_host(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("run_scope") == "fleet":
+            raise Mistake(
+                'it is set, and run_scope is "fleet": one host does not see whether the others live',
+                'remove abandon_after, or write run_scope = "host"',
+            )
+        return value
+
+    @field_validator("route")
+    @classmethod
+    def _keeps_what_is_registered(cls, value: tuple[RouteConfig, ...], info: ValidationInfo) -> tuple[RouteConfig, ...]:
+        for route in value:
+            check_kept(route.match, route.register, info.data.get("on_change", "version"))
+        return value
 
     @field_validator("experiment", "run")
     @classmethod
@@ -260,10 +311,15 @@ class WatchConfig(Table):
 
 
 class UploadConfig(Table):
-    """``[upload]``: what deliveries may take of the host and its line; ``bandwidth_limit`` is bytes/s, 0 for none."""
+    """``[upload]``: what deliveries may take of the host and its line, all together, and what goes first.
+
+    Limits are bytes/s, 0 for none.
+    """
 
     workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = "auto"
-    bandwidth_limit: Size = 0
+    bandwidth_limit: Limit = 0
+    read_limit: Limit = 0
+    order: Literal["age", "fresh", "small", "large", "name"] = "age"
 
 
 class RetryConfig(Table):
@@ -334,8 +390,3 @@ class Config(Table):
     def notices(self) -> tuple[str, ...]:
         """One sentence for each key that does not do all that it says in this version."""
         return notices(self)
-
-
-def embedded_uri(state_dir: Path) -> str:
-    """The embedded store's tracking URI."""
-    return f"sqlite:///{state_dir}/mlflow.db"

@@ -1,4 +1,4 @@
-"""What is configured and not, or not wholly, there in this version: said plainly, never passed over in silence."""
+"""What is configured and not, or not wholly, there in this version or installation: said plainly, never passed over."""
 
 from __future__ import annotations
 
@@ -7,21 +7,36 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from artifactd.config.presets import special_kinds
+from artifactd.config.presets import lacks_reader
 from artifactd.config.problems import Loc, dotted, shown
+from artifactd.reading.events import INSTALL, MARK, is_installed
 
-_NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("watch.route.kind", lambda value: value == "model", "the folder is delivered as plain artifacts"),
-    ("watch.preset", lambda value: "model" in special_kinds(value), "a model's folder is delivered as plain artifacts"),
-    ("upload.bandwidth_limit", bool, "uploads take what bandwidth there is"),
-    ("metrics.listen", bool, "no metrics are served"),
-)
+_NOT_YET: tuple[tuple[str, Callable[[Any], bool], str], ...] = (("metrics.listen", bool, "no metrics are served"),)
 """Key, when it asks for more than there is, and what happens instead: a line goes when its feature comes."""
 
 
+_LACKS = "needs what reads TensorBoard's event files, which is not installed"
+_CURE = f"To have them told: {INSTALL}, and a restart"
+
+
 def notices(config: BaseModel) -> tuple[str, ...]:
-    """Give one sentence for each key that is set and does not do in this version all that it says."""
-    return tuple(
+    """Give one sentence for each key that is set and does not do, as it is installed here, all that it says."""
+    return (*_not_yet(config), *_extras(config))
+
+
+def _extras(config: BaseModel) -> Iterator[str]:
+    for index, watch in enumerate(getattr(config, "watch", ())):
+        if lacks_reader(watch.preset):
+            key = f"watch[{index}].preset = {shown(watch.preset)}"
+            yield f"{key} {_LACKS}: their scalars are not told. {_CURE}."
+        for number, route in enumerate(watch.route):
+            if route.kind == "metrics" and MARK.decode() in route.match and not is_installed():
+                key = f"watch[{index}].route[{number}].match = {shown(route.match)}"
+                yield f"{key} {_LACKS}: they fail, though they are stored. {_CURE}."
+
+
+def _not_yet(config: BaseModel) -> Iterator[str]:
+    yield from (
         f"{dotted(loc)} = {shown(value)} is not all there in this version: {instead}."
         for loc, value in _settings(config)
         for key, asks, instead in _NOT_YET

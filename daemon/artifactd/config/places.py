@@ -1,4 +1,4 @@
-"""Folders that must not lie within one another: what is watched, and what artifactd or MLflow write to."""
+"""Folders: how they are written, and which must not lie within one another (watched, written to by us or by MLflow)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifactd.config.model import embedded_uri
 from artifactd.config.problems import Loc, Mistake, dotted, shown
-from artifactd.config.uris import local_folder, sqlite_file
+from artifactd.config.uris import embedded_uri, local_folder, sqlite_file
+
+
+def absolute_path(value: object) -> Path:
+    """Read an absolute path; ``~`` is the home folder, symbolic links stay as they are.
+
+    Raises:
+        Mistake: If it is none.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise Mistake(f"{shown(value)} is no path", 'write it as text, as "/data/drop"')
+    text = os.path.expanduser(os.fsdecode(value))
+    if not text or "\0" in text:
+        raise Mistake(f"{shown(text)} is no path", 'write the whole path, as "/data/drop"')
+    if not text.startswith("/"):
+        raise Mistake(f"{shown(text)} does not say from where", 'write the whole path from "/" on, as "/data/drop"')
+    # POSIX lets two leading slashes mean something else; on Linux they do not.
+    return Path(f"/{os.path.normpath(text).lstrip('/')}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from artifactd.checkpoints import Checkpoint
 from artifactd.config.problems import Mistake, shown
-from artifactd.layout import Exclude, Route
+from artifactd.excludes import Exclude
+from artifactd.layout import Route
+from artifactd.reading.events import is_installed
+from artifactd.reading.trainer import RESULTS, STATE
 
 _EVENTS = "**/events.out.tfevents.*"
 """TensorBoard's event files: appended to for the whole training; torch's writer closes them after each flush (64 times
@@ -30,11 +34,13 @@ class Preset:
         routes: Where files go and what they are; the first that matches wins.
         live: Globs of growing files.
         exclude: Globs of what is no result. No exceptions: taking back is for the user.
+        checkpoints: Those of several files, whose marker goes last.
     """
 
     routes: tuple[Route, ...] = ()
     live: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +51,30 @@ class Rules:
         routes: The first that matches wins.
         live: Globs on the path below the watched folder.
         exclude: The last that matches decides.
+        checkpoints: On the path within the run folder.
     """
 
     routes: tuple[Route, ...]
     live: tuple[str, ...]
     exclude: tuple[str | Exclude, ...]
+    checkpoints: tuple[Checkpoint, ...]
 
 
-def _own_folder(match: str, kind: str = "artifact") -> Route:
+def _own_folder(match: str, role: str = "artifact") -> Route:
     """A file that keeps its folder."""
-    return Route(match, None, kind)
+    kind, _, context = role.partition(":")
+    return Route(match, None, kind, context=context)
 
 
 # transformers' Trainer.
 _HUGGINGFACE = Preset(
     routes=(
-        # It repeats what train_results.json, eval_results.json, … say: as metrics they would be there twice.
+        # In each checkpoint, with all that was logged until then; beside them if the script saves it.
+        _own_folder("**/trainer_state.json", STATE),
+        # It repeats what train_results.json, eval_results.json, … say.
         _own_folder("**/all_results.json"),
-        # One flat object each, written once when its phase ends.
-        _own_folder("**/*_results.json", "metrics"),
+        # One flat object each, written once when its phase ends: the last values, without a step.
+        _own_folder("**/*_results.json", RESULTS),
     ),
     live=(_EVENTS,),
     exclude=(
@@ -71,6 +82,22 @@ _HUGGINGFACE = Preset(
         "**/.tmp*",
         # A checkpoint under construction, in versions that build it beside its place.
         "**/tmp-checkpoint-*",
+    ),
+    checkpoints=(
+        # Weights whole or in shards; of earlier versions; PEFT's; FSDP's; DeepSpeed's.
+        Checkpoint(
+            "**/checkpoint-*/trainer_state.json",
+            (
+                (
+                    "model*.safetensors",
+                    "pytorch_model*.bin",
+                    "adapter_model.*",
+                    "pytorch_model*/.metadata",
+                    "global_step*/",
+                ),
+            ),
+            indexed=True,
+        ),
     ),
 )
 
@@ -84,6 +111,8 @@ _LIGHTNING = Preset(
         _own_folder("**/metrics.csv", "metrics"),
     ),
     live=(_EVENTS, "**/metrics.csv"),
+    # In shards (FSDP, ModelParallelStrategy) it is a folder: torch writes .metadata last, and Lightning then meta.pt.
+    checkpoints=(Checkpoint("**/*.ckpt/meta.pt", ((".metadata",), ("*.distcp",))),),
 )
 
 # Ultralytics. `/`: of the training whose folder is the run folder; those of further ones below it are not mixed in.
@@ -118,10 +147,19 @@ _KERAS = Preset(
         # saved_model.pb and fingerprint.pb before they are renamed: `.pb.tmp` and hex digits.
         "**/*.pb.tmp*",
     ),
+    # SavedModel. It may be a folder in which training goes on to write other files: these are not waited for.
+    checkpoints=(
+        Checkpoint(
+            "**/fingerprint.pb",
+            (("/saved_model.pb",), ("/variables/variables.index",), ("/variables/variables.data-*",)),
+            members=("/*.pb", "/variables/**", "/assets/**", "/assets.extra/**"),
+        ),
+    ),
 )
 
-# SummaryWriter and its like: add_scalars and add_hparams make subfolders with event files of their own.
-_TENSORBOARD = Preset(live=(_EVENTS,))
+# SummaryWriter and its like: add_scalars and add_hparams make subfolders with event files of their own. The presets of
+# frameworks leave event files at that: what stands in them is told by other files of theirs, or would be told twice.
+_TENSORBOARD = Preset(routes=(_own_folder(_EVENTS, "metrics"),), live=(_EVENTS,))
 
 # `mlflow.<flavour>.save_model`. The folder has any name; its MLmodel says what it is. (That one is not written last:
 # the environment's files follow up to 8 s later.)
@@ -162,9 +200,9 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def special_kinds(names: Iterable[str]) -> set[str]:
-    """What these presets make of files, besides plain artifacts."""
-    return {route.kind for name in names for route in PRESETS[name].routes} - {"artifact"}
+def lacks_reader(names: Iterable[str]) -> bool:
+    """Whether these presets would tell of event files, and the extra that reads them is not installed."""
+    return any(_EVENTS in (route.match for route in PRESETS[name].routes) for name in names) and not is_installed()
 
 
 def merge(
@@ -180,11 +218,16 @@ def merge(
         exclude: Likewise; they come after the presets', so that a ``!pattern`` takes one of these back.
 
     Returns:
-        All of them; what a preset brings says so.
+        All of them; what a preset brings says so. Without the extra that reads them, event files are artifacts: a
+        preset asks for what can be had, and `notices` says what is lacking.
     """
     chosen = {name: PRESETS[name] for name in names}
+    unread = _EVENTS if lacks_reader(chosen) else None
     return Rules(
-        routes=(*routes, *(replace(r, origin=f"preset {name}") for name, p in chosen.items() for r in p.routes)),
+        routes=(
+            *routes,
+            *(replace(r, origin=f"preset {n}") for n, p in chosen.items() for r in p.routes if r.match != unread),
+        ),
         live=(*live, *dict.fromkeys(_within_run(glob, depth) for p in chosen.values() for glob in p.live)),
         exclude=(
             *(
@@ -194,6 +237,7 @@ def merge(
             ),
             *exclude,
         ),
+        checkpoints=tuple(dict.fromkeys(c for p in chosen.values() for c in p.checkpoints)),
     )
 
 

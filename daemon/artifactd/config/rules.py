@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from artifactd.config.model import WatchConfig
+from artifactd.config.model import RouteConfig, WatchConfig
 from artifactd.config.presets import merge
 from artifactd.layout import Layout, Route, parse_template
+from artifactd.registration import NOWHERE, Registration
 
 
 def layout_of(config: WatchConfig) -> Layout:
@@ -17,7 +18,10 @@ def layout_of(config: WatchConfig) -> Layout:
     rules = merge(
         config.preset,
         depth=len(parse_template(config.layout)),
-        routes=[Route(r.match, r.artifact_path, r.kind, context=r.context or "") for r in config.route],
+        routes=[
+            Route(r.match, r.artifact_path, r.kind, context=r.context or "", registration=_registration(r))
+            for r in config.route
+        ],
         live=config.live,
         exclude=config.exclude,
     )
@@ -28,4 +32,9 @@ def layout_of(config: WatchConfig) -> Layout:
         exclude=rules.exclude,
         live=rules.live,
         routes=rules.routes,
+        checkpoints=rules.checkpoints,
     )
+
+
+def _registration(route: RouteConfig) -> Registration:
+    return NOWHERE if route.register is None else Registration(route.register, route.aliases, tuple(route.tags.items()))

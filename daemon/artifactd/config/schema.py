@@ -75,7 +75,9 @@ def locate(names: Sequence[str]) -> tuple[Loc, bool] | None:
             loc = (*loc, name)
             if (field := field_at(loc)) is None:
                 return None
-    return None if field is None else (loc, is_list(field) or table_of(field) is not None)
+    if field is None:
+        return None
+    return loc, is_list(field) or table_of(field) is not None or get_origin(field.annotation) is dict
 
 
 def example(loc: Loc) -> str:

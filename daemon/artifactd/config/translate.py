@@ -31,7 +31,7 @@ def _mistake(details: ErrorDetails) -> Mistake:
             return Mistake(f"{shown(value)} is not known", f"write {details['ctx']['expected']}")
         case "string_type":
             return Mistake(f"{shown(value)} is no text", write)
-        case "model_type":
+        case "model_type" | "dict_type":
             return Mistake(f"{shown(value)} is no table", write)
         case "tuple_type" if isinstance(value, dict) and (field := field_at(loc)) and table_of(field):
             return Mistake("it is a single table", f"{write}, with two brackets")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from artifactd.config.problems import Mistake, shown
@@ -151,3 +152,8 @@ def _check_database(uri: str, engine: str) -> str:
     elif not slashes or not rest.strip("/"):
         raise Mistake(f"{shown(uri)} names no database", f'write it as "{engine}://user@host/database"')
     return uri
+
+
+def embedded_uri(state_dir: Path) -> str:
+    """The embedded store's tracking URI."""
+    return f"sqlite:///{state_dir}/mlflow.db"

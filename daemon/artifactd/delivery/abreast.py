@@ -7,13 +7,8 @@ be shared by threads, and only small files: a big one has a core and a line to i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-from artifactd.aside import begin
 from artifactd.ledger.rows import DueFile
-
-T = TypeVar("T")
 
 MOST = 4
 """Files of one worker at a time."""
@@ -38,46 +33,3 @@ def take(waiting: deque[DueFile], abreast: int) -> list[DueFile]:
 
 def _small(file: DueFile) -> bool:
     return file.signature.size <= SMALL and not file.ask
-
-
-def each(things: Sequence[DueFile], do: Callable[[DueFile], T], *, enough: Callable[[T], bool]) -> list[T]:
-    """Do the same with several things at a time.
-
-    Args:
-        things: In order.
-        do: Called with each, in several threads if there are several, and memory for them.
-        enough: Whether to begin no more, by what came of one.
-
-    Returns:
-        What came of each, in order; those not begun when one came to enough are left out.
-    """
-    waiting = deque(enumerate(things))
-    results: dict[int, T] = {}
-    raised: list[BaseException] = []
-
-    def pull() -> None:
-        try:
-            while (next_one := _pop(waiting)) is not None:
-                number, thing = next_one
-                results[number] = do(thing)
-                if enough(results[number]):
-                    waiting.clear()
-        except BaseException as exc:  # noqa: BLE001 (raised below, in the thread that asked)
-            raised.append(exc)
-            waiting.clear()
-
-    asides = [begin(pull) for _ in range(min(MOST, len(things)) - 1)]
-    pull()
-    for aside in asides:
-        if aside is not None:
-            aside.wait()
-    if raised:
-        raise raised[0]
-    return [results[number] for number in sorted(results)]
-
-
-def _pop(waiting: deque[tuple[int, DueFile]]) -> tuple[int, DueFile] | None:
-    try:
-        return waiting.popleft()
-    except IndexError:  # another thread took the last one
-        return None

@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping
 from artifactd import log
 from artifactd.delivery.abreast import MOST
 from artifactd.delivery.backoff import Backoff
+from artifactd.delivery.lasts import Lasts
+from artifactd.delivery.limits import BATCH_BYTES
 from artifactd.delivery.messages import (
     Answer,
     Deliver,
+    Describe,
+    Described,
     EndRun,
     Finished,
     Free,
@@ -31,16 +35,18 @@ from artifactd.delivery.messages import (
     Stored,
     Target,
 )
+from artifactd.delivery.modeljobs import model_job, say
+from artifactd.delivery.naming import as_versions
+from artifactd.delivery.order import Turns
 from artifactd.delivery.pool import Pool
-from artifactd.delivery.receipts import Delivered, Receipts, Source, version_destination
+from artifactd.delivery.preparing import preparation
+from artifactd.delivery.receipts import Delivered, Receipts, Source
 from artifactd.delivery.width import Width
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.ledger import END_REFUSED, Blockage, DueFile, FileId, Ledger, Run
-from artifactd.names import MAX_COMPONENT_BYTES
+from artifactd.ledger import END_REFUSED, Blockage, DueFile, FileId, Ledger, Order, Run
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS
 from artifactd.text import printable
-from artifactd.tracking.runs import RunSpec
 
 _BATCH = 256
 """Files of a job, at first: each job ends with a listing of the folders that it sent to."""
@@ -49,10 +55,6 @@ _SMALLEST_BATCH = 16
 _BIGGEST_BATCH = 8192
 _LISTING = 0.25
 """Part of a job's time that listings may take before the run's next one gets more files, as for a folder of 100,000."""
-_SECOND = 2
-"""The first version that has a name of its own."""
-
-_BATCH_BYTES = 64 * 2**20
 
 
 class Dispatcher:
@@ -67,6 +69,8 @@ class Dispatcher:
         backoff: The retry policy.
         sources: The watched roots by number.
         news: Called for each file that was delivered.
+        order: What goes first.
+        batch: Bytes of a job.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Dispatcher:
         backoff: Backoff,
         sources: Mapping[int, Source],
         news: Callable[[Delivered], None] = lambda _: None,
+        order: Order = Order.AGE,
+        batch: Callable[[], int] = lambda: BATCH_BYTES,
     ) -> None:
         self._ledger = ledger
         self._pool = pool
@@ -89,7 +95,10 @@ class Dispatcher:
         self._backoff = backoff
         self._sources = sources
         self._receipts = Receipts(ledger, target_name, backoff, sources, news)
+        self._lasts = Lasts(ledger, target, sources)
         self._width = Width(pool.size)
+        self._order = Turns(ledger, order)
+        self._batch = batch
         self._open: dict[int, dict[FileId, DueFile]] = {}
         self._stamps: dict[int, int] = {}
         self._turns: dict[int, int] = {}
@@ -104,7 +113,7 @@ class Dispatcher:
     def assign(self, now: float) -> list[Job]:
         """Choose jobs for the free workers and mark their files; submit them once that is durable."""
         news = {run.id for run in self._news()}
-        self._ledger.release_idle(now, news | {run.id for run, _ in self._ledger.runs_to_end(dict(MARKERS))})
+        self._ledger.release_idle(now, news | {run.id for run in self.waiting_runs()})
         blockage = self._ledger.blockages().get(self._name)
         under_way = self._pool.jobs()
         if blockage is not None and (now < blockage.next_try or under_way):
@@ -112,13 +121,14 @@ class Dispatcher:
         free = max(0, min(self._pool.free, self._width.jobs - len(under_way)))
         if not self._met or blockage is not None:
             free = min(free, 0 if under_way else 1)  # first contact, and probes, are one at a time
+        lasts = self._lasts_of(now, under_way, free) if free else []
         # One end goes first: under a steady stream of files, ends would never find a worker that is free.
-        jobs: list[Job] = list(self._ends(now, under_way, min(free, 1)))
-        ending = {j.run for j in jobs}
+        jobs = lasts[:1]
         due = sorted(
             {r for r, at in self._ledger.runs_with_due() if at <= now} | news,
             key=lambda run: self._turns.get(run, 0),
         )
+        due = self._order.runs(due, now) if free > len(jobs) else due
         preparing = {j.run for j in under_way if isinstance(j, PrepareRun)}
         # A try without credentials may take long, and a hundred runs may wait for some: half is left to the others.
         trying = sum(self._ledger.run(j.run).kind == Kind.PAUSED for j in under_way)
@@ -146,11 +156,15 @@ class Dispatcher:
                 served = True
             if not served:
                 break
-        if free > len(jobs):
-            jobs += [j for j in self._ends(now, under_way, free - len(jobs) + 1) if j.run not in ending]
+        jobs = (jobs + lasts[1:])[:free]
         if len(jobs) >= free:
             self._make_way(due, now, under_way + jobs)
-        return jobs[:free]
+        return self._noted(jobs)
+
+    def _noted(self, jobs: list[Job]) -> list[Job]:
+        for end in [j for j in jobs if isinstance(j, EndRun)]:
+            self._ledger.ask_end(end.run, end.end)
+        return jobs
 
     def _make_way(self, due: list[int], now: float, jobs: list[Job]) -> None:
         """Runs that find no worker are waited for by those that hold several: all but one of these come back soon."""
@@ -177,7 +191,8 @@ class Dispatcher:
         if probing and any(j.run == run.id for j in under_way):
             return None
         most = 1 if probing else self._most.get(run.id, _BATCH)
-        due = self._ledger.peek(run.id, now, most if probing else most * hands)
+        order = self._order.of_job(run.id)
+        due = self._ledger.peek(run.id, now, most if probing else most * hands, order)
         if most == _BATCH:  # listings are cheap there: no worker goes without a share
             most = min(most, max(_SMALLEST_BATCH, -(-len(due) // hands)))
         source.look_again(due[:most], now)
@@ -185,31 +200,20 @@ class Dispatcher:
         if run.run_id is None and not self._ledger.peek(run.id, now, 1):
             return None  # no run is made for files that are gone
         if run.run_id is None or run.applied != run.settings_text:
-            adopted = run.identity.partition("run:")[2] or None
-            return PrepareRun(
-                self._target,
-                run.id,
-                RunSpec(
-                    key=None if adopted else run.identity,
-                    run_id=adopted or run.run_id,
-                    experiment=run.experiment,
-                    artifact_location=self._artifact_location,
-                    name=run.name,
-                    tags=run.tags,
-                    params=run.settings.get("params", {}),
-                    named=bool(run.settings.get("name")),
-                    fleet=self._is_fleets(run),
-                ),
-                run.settings_text,
-            )
-        files = self._ledger.claim(run.id, now, most, _BATCH_BYTES)
+            job = preparation(self._ledger, self._target, self._artifact_location, run, now, self._is_fleets(run))
+            # Once for all that are nested in it; and while its status is set, the server may name the one before.
+            about = [j for j in under_way if job is not None and j.run == job.run]
+            return None if any(isinstance(j, PrepareRun | EndRun) for j in about) else job
+        root = Root(run.root_path, source.identity(), source.leases)
+        if (model := model_job(self._ledger, run, source, self._target, root, now, under_way)) is not None:
+            return model
+        files = self._ledger.claim(run.id, now, most, self._batch(), order)
         if source.versions:
-            # A growing file's snapshots are one artifact all the same.
-            named = (f if f.growth else self._ledger.as_next_version(f) for f in files)
-            files = [f for f in named if self._is_free(run, f, now)]
+            others = (f for j in under_way if isinstance(j, Deliver) and j.run == run.id for f in j.files)
+            files = as_versions(self._ledger, run, files, others, now)
         if not files:
             return None
-        root = Root(run.root_path, source.identity(), source.leases)
+        self._order.went(run.id)
         abreast = MOST if self._width.jobs == self._pool.size else 1  # a crowded store is given less of everything
         return Deliver(self._target, run.id, run.run_id, root, tuple(files), abreast)
 
@@ -222,26 +226,17 @@ class Dispatcher:
         """Whether other hosts have the same run. One that is adopted stays its maker's."""
         return run.root in self._sources and self._sources[run.root].fleet and not run.identity.startswith("run:")
 
-    def _is_free(self, run: Run, file: DueFile, now: float) -> bool:
-        """Whether no other file holds the name of this version; else the file fails with the reason."""
-        holder = None if file.version < _SECOND else self._ledger.holder(version_destination(run, file), file.id)
-        too_long = len(file.leaf.encode()) > MAX_COMPONENT_BYTES
-        if holder is None and not too_long:
-            return True
-        why = "is too long for the store" if holder is None else f"is taken by {printable(holder)}"
-        failure = Failure(
-            Kind.PERMANENT, Scope.FILE, f"its version's name {file.leaf} {why}", "Rename one of the files"
-        )
-        self._ledger.not_delivered(file.id, failure, now, touched=False)
-        return False
-
     def _ends(self, now: float, under_way: list[Job], most: int) -> list[Job]:
         busy = {j.run for j in under_way}
         ends: list[Job] = []
-        for run, status in self._ledger.runs_to_end(dict(MARKERS)):
+        for run, end in self._ledger.runs_to_end(dict(MARKERS)):
             if run.id not in busy and run.next_try <= now and run.run_id and self._source(run) is not None:
-                ends.append(EndRun(self._target, run.id, run.run_id, status, self._is_fleets(run)))
+                ends.append(EndRun(self._target, run.id, run.run_id, end, self._is_fleets(run)))
         return ends[:most]
+
+    def _lasts_of(self, now: float, under_way: list[Job], most: int) -> list[Job]:
+        """Ends and, before them, manifests."""
+        return self._lasts.before(self._ends(now, under_way, most), {j.run for j in under_way}, now)[:most]
 
     def next_due(self, now: float) -> float | None:
         """When something can next be handed out (unix seconds); None when nothing waits for a time."""
@@ -258,7 +253,7 @@ class Dispatcher:
     def waiting_runs(self) -> list[Run]:
         """Runs of which the server is to be told changed settings or the end."""
         ends = (run for run, _ in self._ledger.runs_to_end(dict(MARKERS)))
-        return list({run.id: run for run in (*ends, *self._news())}.values())
+        return list({run.id: run for run in (*ends, *self._lasts.waiting(), *self._news())}.values())
 
     def submit(self, jobs: list[Job]) -> None:
         """Give the jobs to the workers."""
@@ -277,6 +272,8 @@ class Dispatcher:
             for result in answer.results:
                 del self._open[id(job)][result.file.id]
                 self._take_result(run, result, now)
+            self._receipts.add_up()
+            say(job, run, answer)
             return
         left = self._open.pop(id(job))
         self._met = self._met or not isinstance(answer, JobFailed)
@@ -300,12 +297,15 @@ class Dispatcher:
                 run = self._ledger.run(job.run)
                 self._ledger.set_run_status(job.run, answer.status)
                 self._log.info(
-                    "run ended",
+                    "run reopened" if answer.status == "RUNNING" else "run ended",
                     experiment=run.experiment,
                     run=run.name,
                     run_id=run.run_id,
                     status=answer.status,
                 )
+                self._receipts.well(job)
+            case Described():
+                self._lasts.described(job, answer)
                 self._receipts.well(job)
             case Finished():
                 self._fit_batch(job, answer)
@@ -360,11 +360,15 @@ class Dispatcher:
             return
         for file_id in left:
             self._ledger.put_back(file_id)
+        if isinstance(job, Describe) and failure.scope is Scope.FILE:
+            failure = self._backoff.judge(failure, run.attempts + 1)  # as of any file that the store goes on refusing
         if failure.kind is Kind.PERMANENT:
             if isinstance(job, PrepareRun):
                 self._refused[run.id] = job.settings
             failed = self._ledger.fail_run_files(run.id, failure)
-            if isinstance(job, EndRun):
+            if isinstance(job, PrepareRun) and run.run_id is None:  # what is nested in it cannot be made either
+                failed += sum(self._ledger.fail_run_files(r, failure) for r in self._ledger.nested_in(run.id))
+            if isinstance(job, EndRun | Describe):
                 self._ledger.set_run_status(run.id, END_REFUSED)
                 # Shown until a retry: nobody tries it.
                 self._ledger.block_run(run.id, Blockage(failure.kind, failure.error, failure.cure, 1, now))

@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 
+from artifactd import throttle
 from artifactd.aside import begin
 from artifactd.tracking.artifacts import Checksum
 
@@ -29,6 +30,7 @@ def digest_of(fd: int, checksum: Checksum | None, wanted: Callable[[], bool] = l
     with open(fd, "rb", closefd=False, buffering=0) as stream:
         stream.seek(0)
         while wanted() and (block := stream.read(_BLOCK)):
+            throttle.read(len(block))
             digest.update(block)
             if checksum is not None:
                 checksum.update(block)

@@ -1,6 +1,6 @@
 """The nursery: a process that imports MLflow once and forks workers on demand.
 
-    MLFLOW_TRACKING_URI=… python -m artifactd.delivery.nursery FD PID-OF-THE-SERVICE
+    MLFLOW_TRACKING_URI=… python -m artifactd.delivery.nursery FD PID-OF-THE-SERVICE FD-OF-THE-LIMITS
 
 Each message on the socket FD carries one descriptor, the service's end of which is a worker's line; the answer is
 the worker's pidfd, by which the service can end exactly that process. When the service goes, however it goes, the
@@ -19,9 +19,9 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 
-from artifactd import __version__
+from artifactd import __version__, throttle
 from artifactd.delivery import worker
-from artifactd.tracking import environment
+from artifactd.tracking import environment, shaping
 
 _PR_SET_PDEATHSIG = 1
 VERSION = __version__.encode().ljust(32)
@@ -42,6 +42,8 @@ def main(argv: list[str]) -> None:
     # From the environment: a URI may hold a password, and a command line is for all to see.
     environment.prepare(os.environ["MLFLOW_TRACKING_URI"])
     environment.preload()
+    limits = throttle.Shared(int(argv[2])) if argv[2:] else None
+    signal.signal(throttle.NEWS, lambda *_: _limit(limits))
     gc.freeze()
     control.sendall(VERSION)
     while True:
@@ -57,12 +59,18 @@ def main(argv: list[str]) -> None:
             if os.getppid() != parent:
                 os._exit(0)
             with contextlib.suppress(MemoryError):  # the end of the line says that it died
+                _limit(limits)
                 worker.serve(Connection(descriptors[0]))
             os._exit(0)
         os.close(descriptors[0])
         pidfd = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode().ljust(12)], [pidfd])
         os.close(pidfd)
+
+
+def _limit(limits: throttle.Shared | None) -> None:
+    if limits is not None and limits.wanted:
+        shaping.install(limits)
 
 
 def die_with_parent() -> None:

@@ -20,6 +20,7 @@ from artifactd import __version__, failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
+from artifactd.throttle import NEWS, Shared
 from artifactd.tracking.environment import IN_FLIGHT, REQUEST_TIMEOUT, SLOWEST, SPOOL_RATE, UNFINISHED
 
 STUCK_AFTER = 2 * (REQUEST_TIMEOUT + IN_FLIGHT // SLOWEST)
@@ -30,6 +31,8 @@ MOVING_WITHIN = 5.0
 
 SENDING = 64 * 1024
 """Bytes between two looks that are an upload and not a process's small talk."""
+
+NURSERY = "artifactd.delivery.nursery"
 
 BIRTH_DEADLINE = 120
 """Seconds in which the nursery must have imported MLflow (2-4 s on an idle machine)."""
@@ -68,10 +71,19 @@ class Pool:
         keep: Descriptors that live as long as any worker (the state lock).
         staging: Folder for temporary files, made if need be; None for the system's. Its owner removes what killed
             workers leave in it.
+        limits: What the workers keep to together.
     """
 
-    def __init__(self, size: int, tracking_uri: str, keep: Sequence[int] = (), staging: Path | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        tracking_uri: str,
+        keep: Sequence[int] = (),
+        staging: Path | None = None,
+        limits: Shared | None = None,
+    ) -> None:
         self.size = size
+        self._limits = [] if limits is None else [limits.fd]
         self._staging = staging
         self._uri = tracking_uri
         self._keep = tuple(keep)
@@ -121,10 +133,10 @@ class Pool:
             temporary[UNFINISHED] = str(self._staging.with_name("unfinished"))
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
-            [sys.executable, "-m", "artifactd.delivery.nursery", str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-m", NURSERY, *map(str, (theirs.fileno(), os.getpid(), *self._limits))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # stdout is for data; MLflow prints
-            pass_fds=(theirs.fileno(), *self._keep),
+            pass_fds=(theirs.fileno(), *self._keep, *self._limits),
             env={
                 **os.environ,
                 **failpoint.for_children(),
@@ -197,6 +209,12 @@ class Pool:
                 worker.wrapping = True
                 with contextlib.suppress(OSError):
                     worker.line.send(Wrap())
+
+    def tell_limits(self) -> None:
+        """There are limits now, and were none: have uploads that are under way keep to them, too."""
+        for worker in self._workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(worker.pidfd, NEWS)
 
     def stop(self) -> None:
         """End all delivery processes now; jobs under way are to be looked at again."""

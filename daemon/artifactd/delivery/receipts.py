@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from artifactd import log
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.messages import Heard, Job, NotAtRest, NotDelivered, Stored
+from artifactd.delivery.naming import version_destination
 from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
+from artifactd.layout import Layout
 from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
-from artifactd.ledger.looks import destination
+from artifactd.models import ModelFolder
 from artifactd.pace import sends_now
 from artifactd.paths import join
 from artifactd.text import printable
@@ -31,6 +33,9 @@ class Source:
         versions: A changed file is a further artifact, and overwrites none.
         delivered: Told the relative path of each file that was stored.
         fleet: Other hosts deliver into its runs.
+        layout: Its rules, for the manifests of its runs; None: there are none.
+        removes: Delivered files are removed.
+        model: The model in a folder, if it is whole and at rest at that time (unix seconds).
     """
 
     settle: float
@@ -40,6 +45,9 @@ class Source:
     versions: bool = False
     delivered: Callable[[bytes], None] = lambda _: None
     fleet: bool = False
+    layout: Layout | None = None
+    removes: bool = False
+    model: Callable[[bytes, float], ModelFolder | None] = lambda _folder, _now: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class Receipts:
         self._sources = sources
         self._news = news
         self._took_at = 0.0
+        self._sent = self._unique = 0
         self._failing: dict[FileId, float] = {}
         self._log = log.get()
 
@@ -98,7 +107,8 @@ class Receipts:
             now=now,
             sent=sent is not None,
             due_again=now + self._settle(run),
-            dest=version_destination(run, file),
+            dest=version_destination(run, file) if file.version > 1 else None,
+            in_a_row=None if sent is None else self._in_a_row(run, file, now),
         )
         self._failing.pop(file.id, None)
         path = join(run.root_path, file.rel)
@@ -111,8 +121,8 @@ class Receipts:
             self._log.debug("unchanged", path=printable(path))
             return
         self._took_at = now
-        self._count_sent(run, file, sent, now)
-        self._ledger.count("bytes_unique", sent if new else 0)
+        self._sent += sent
+        self._unique += sent if new else 0
         artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
         self._log.info(
             "stored", experiment=run.experiment, run=run.name, artifact_path=artifact_path,
@@ -152,11 +162,18 @@ class Receipts:
         return self._sources[run.root].settle if run.root in self._sources else 0.0
 
     def _count_sent(self, run: Run, file: DueFile, size: int, now: float) -> None:
-        self._ledger.count("bytes_sent", size)
-        past = self._ledger.past(file.id)
+        self._sent += size
+        self._ledger.was_sent(file.id, size, now, in_a_row=self._in_a_row(run, file, now))
+
+    def _in_a_row(self, run: Run, file: DueFile, now: float) -> int:
         # A snapshot is no sign of a runaway; its bytes are what the next one is paced by.
-        more = 0 if file.growth is Growth.SNAPSHOT else 1
-        self._ledger.was_sent(file.id, size, now, in_a_row=sends_now(past, now, self._settle(run)) + more)
+        return sends_now(file.past, now, self._settle(run)) + (0 if file.growth is Growth.SNAPSHOT else 1)
+
+    def add_up(self) -> None:
+        """Write down the bytes of all that was said since the last time."""
+        self._ledger.count("bytes_sent", self._sent)
+        self._ledger.count("bytes_unique", self._unique)
+        self._sent = self._unique = 0
 
     def not_at_rest(self, run: Run, result: NotAtRest, now: float) -> None:
         """It changed, is being written or is gone: look again."""
@@ -236,8 +253,3 @@ class Receipts:
             self._log.info("target is back", target=self._name)
         if self._ledger.run(job.run).kind is not None:
             self._ledger.block_run(job.run, None)
-
-
-def version_destination(run: Run, file: DueFile) -> int:
-    """The destination of the very artifact that a file's content becomes, versions told apart."""
-    return destination(run.target, run.identity, f"{file.dir}/{file.leaf}" if file.dir else file.leaf)

@@ -6,8 +6,11 @@ import hashlib
 import os
 import tempfile
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from artifactd.delivery.states import states_beside
+from artifactd.delivery.weights import tell_model
 from artifactd.ledger.rows import DueFile, Growth
 from artifactd.tracking.telling import Subject, tell
 from artifactd.tracking.told import Told, is_told
@@ -38,6 +41,8 @@ def tell_stored(client: Client, info: RunInfo, target: str, root: int, file: Due
     Returns:
         What came of it; without a mark and without a failure if the file holds something else by now: a look sees that.
     """
+    if (told := tell_model(client, info, target, file, digest)) is not None:
+        return told
     if is_told(file.told, digest):
         return Told(file.told)
     if file.role.startswith("dataset"):
@@ -45,7 +50,8 @@ def tell_stored(client: Client, info: RunInfo, target: str, root: int, file: Due
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="artifactd-") as copy:
         if _copy(root, file, size, cast("BinaryIO", copy)) != digest:
             return Told()
-        return tell(client, info, _subject(file, digest, size), cast("BinaryIO", copy), target)
+        subject = replace(_subject(file, digest, size), beside=partial(states_beside, root, file.rel))
+        return tell(client, info, subject, cast("BinaryIO", copy), target)
 
 
 def _tell_in_place(client: Client, info: RunInfo, target: str, root: int, file: DueFile, digest: bytes) -> Told:

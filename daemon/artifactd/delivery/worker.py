@@ -15,14 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
-from artifactd import failpoint
-from artifactd.delivery.abreast import each, take
+from artifactd import failpoint, throttle
+from artifactd.aside import each
+from artifactd.delivery.abreast import MOST, take
+from artifactd.delivery.describing import describe
 from artifactd.delivery.hashing import digest_of, hashing
-from artifactd.delivery.held import Held, taken
+from artifactd.delivery.held import Held, open_watched, taken
 from artifactd.delivery.messages import (
     Answer,
     AskRun,
     Deliver,
+    DeliverModel,
+    Describe,
     EndRun,
     Finished,
     Heard,
@@ -33,19 +37,20 @@ from artifactd.delivery.messages import (
     Outcomes,
     PrepareRun,
     Result,
-    Root,
     RunEnded,
     RunReady,
     Stored,
     Target,
 )
 from artifactd.delivery.telling import tell_growing, tell_stored
+from artifactd.delivery.witness import Witness
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.ledger.rows import DueFile, Growth, Name
 from artifactd.tracking import runs, server
 from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.ends import end_run
 from artifactd.tracking.steady import ChangedError
-from artifactd.watching.inside import NotRegular, held_for_writing, open_file, open_root
+from artifactd.watching.inside import NotRegular, held_for_writing, open_file
 from artifactd.watching.signature import Signature
 
 SPAN = 1.0
@@ -68,7 +73,7 @@ def serve(line: Connection) -> None:
             job = line.recv()
         except (EOFError, OSError):
             return
-        if isinstance(job, PrepareRun | EndRun | AskRun | Deliver):  # a late Wrap finds nothing to wrap up
+        if isinstance(job, PrepareRun | EndRun | Describe | AskRun | Deliver):  # a late Wrap finds nothing to wrap up
             for answer in worker.do(job, line):
                 line.send(answer)
 
@@ -80,6 +85,7 @@ class Worker:
         self._clients: dict[Target, server.Client] = {}
         self._repos: dict[tuple[str, str], RunArtifacts] = {}
         self._spans: dict[str, float] = {}
+        self._asked: tuple[tuple[str, str, bytes], Witness] | None = None
 
     def do(self, job: Job, line: Connection | None = None) -> Iterator[Answer]:
         """Carry out a job.
@@ -101,10 +107,18 @@ class Worker:
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
                     yield RunReady(info.run_id, info.status, True, info.experiment_id)
                 case EndRun():
-                    yield RunEnded(runs.end_run(client, job.run_id, job.status, job.target.uri, fleet=job.fleet))
+                    yield RunEnded(end_run(client, job.run_id, job.end, job.target.uri, fleet=job.fleet))
+                case Describe():
+                    info = runs.inspect_run(client, job.run_id, job.target.uri)
+                    yield describe(job, self._artifacts(job.target, info.artifact_uri))
+                case DeliverModel():
+                    from artifactd.delivery.modelling import deliver_model  # noqa: PLC0415  (it stands on this module)
+
+                    info = runs.inspect_run(client, job.run_id, job.target.uri)
+                    yield from deliver_model(job, client, info, lambda uri: self._artifacts(job.target, uri))
                 case Deliver():
                     info = runs.inspect_run(client, job.run_id, job.target.uri)
-                    run = _Run(client, info, self._artifacts(job.target, info), job.target.uri)
+                    run = _Run(client, info, self._artifacts(job.target, info.artifact_uri), job.target.uri)
                     yield from self._deliver(job, run, line)
         except DeliveryError as exc:
             # A connection that failed once may be poisoned by what was left unread: make first contact again.
@@ -117,21 +131,27 @@ class Worker:
             self._clients[target] = server.connect(target.uri, embedded_artifacts=target.embedded_artifacts)
         return self._clients[target]
 
-    def _artifacts(self, target: Target, info: runs.RunInfo) -> RunArtifacts:
-        key = (target.uri, info.artifact_uri)
+    def _artifacts(self, target: Target, artifact_uri: str) -> RunArtifacts:
+        key = (target.uri, artifact_uri)
         if key not in self._repos:
-            self._repos[key] = RunArtifacts(info.artifact_uri, target.uri)
+            self._repos[key] = RunArtifacts(artifact_uri, target.uri)
         return self._repos[key]
+
+    def _witness(self, job: Deliver, store: RunArtifacts) -> Witness:
+        key = (job.target.uri, job.run_id, job.root.path)
+        if self._asked is None or self._asked[0] != key or self._asked[1].is_old:
+            self._asked = (key, Witness(store, job.root.path))
+        return self._asked[1]
 
     def _deliver(self, job: Deliver, run: _Run, line: Connection | None) -> Iterator[Answer]:
         store = run.store
-        root = _open(job.root)
+        root = open_watched(job.root)
         if root is None:
             yield Finished()  # nothing was tried, everything stays due
             return
         try:
             started, listings = time.monotonic(), 0.0
-            held = Held(store, job.files)
+            held = Held(store, job.files, self._witness(job, store))
             mine, answers = held.sort_out()
             if answers:
                 yield Outcomes(tuple(answers))
@@ -147,6 +167,7 @@ class Worker:
                     for result in each(
                         take(waiting, abreast),
                         lambda file: _try(root, file, run, held, leases=job.root.leases),
+                        width=MOST,
                         enough=lambda result: _end_of_all([result]) is not None,
                     ):
                         if isinstance(result, Stored) and result.sent is not None:
@@ -157,7 +178,7 @@ class Worker:
                     if line is not None and line.poll():
                         break
                 listing = time.monotonic()
-                verified = _verify(sent, store)
+                verified = verify(sent, store)
                 listing = time.monotonic() - listing
                 listings += listing
                 stop = stop or _end_of_all(verified)
@@ -184,19 +205,6 @@ class _Run:
     target: str
 
 
-def _open(root: Root) -> int | None:
-    """The watched root; None while it is away, or another folder stands in its place."""
-    try:
-        fd = open_root(root.path)
-    except OSError:
-        return None
-    st = os.fstat(fd)
-    if root.identity not in (None, (st.st_dev, st.st_ino)):
-        os.close(fd)
-        return None
-    return fd
-
-
 def _told(root: int, result: Result, run: _Run) -> Result:
     """The result with what came of telling the run what a stored file says, where something is to be told."""
     if not isinstance(result, Stored) or not result.file.role:
@@ -212,12 +220,12 @@ def _try(root: int, file: DueFile, run: _Run, held: Held, *, leases: bool) -> Re
             if file.name is Name.TAKEN:
                 return taken(file, shared=not leases)
             return Heard(file, tell_growing(run.client, run.info, run.target, root, file))
-        return _send(root, file, run.store, held, leases=leases)
+        return send(root, file, run.store, held, leases=leases)
     except DeliveryError as exc:
         return NotDelivered(file, exc.failure, 0, touched=True)
 
 
-def _send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: bool) -> Result:
+def send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: bool) -> Result:
     """Deliver one file up to the store's acknowledgement; the listing is still to come."""
     begun = time.monotonic()
     try:
@@ -227,7 +235,7 @@ def _send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: 
     except NotRegular:
         return NotAtRest(file, None, "it is not a regular file any more", 0)
     except OSError as exc:
-        return NotDelivered(file, _unreadable(exc), 0, touched=False)
+        return NotDelivered(file, unreadable(exc), 0, touched=False)
     try:
         seen = Signature.of(os.fstat(fd))
         if file.growth is Growth.SNAPSHOT:
@@ -243,7 +251,7 @@ def _send(root: int, file: DueFile, store: RunArtifacts, held: Held, *, leases: 
         except ChangedError as exc:
             return NotAtRest(file, Signature.of(os.fstat(fd)), str(exc), exc.sent)
         except OSError as exc:
-            return NotDelivered(file, _unreadable(exc), 0, touched=beside)
+            return NotDelivered(file, unreadable(exc), 0, touched=beside)
         if sent is None and digest != file.digest:
             return taken(file, shared=not leases)
         after = Signature.of(os.fstat(fd))
@@ -292,6 +300,7 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
         left = seen.size
         with open(fd, "rb", closefd=False) as stream:
             while left and (block := stream.read(min(left, _BLOCK))):
+                throttle.read(len(block))
                 copy.write(block)
                 digest.update(block)
                 if checksum is not None:
@@ -308,7 +317,7 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
     return Stored(file, digest.digest(), seen.size, seen.size, time.monotonic() - begun)
 
 
-def _verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivered]:
+def verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivered]:
     """Ask the store, folder by folder, whether it lists what was sent with its size, and whether it has the content."""
     results: list[Stored | NotDelivered] = []
     for folder in {s.file.dir for s in sent}:
@@ -368,7 +377,8 @@ def _not_listed(sent: int, size: int | None) -> Failure:
     )  # fmt: skip
 
 
-def _unreadable(exc: OSError) -> Failure:
+def unreadable(exc: OSError) -> Failure:
+    """Why a file could not be opened or read."""
     if isinstance(exc, PermissionError):
         return Failure(
             Kind.PERMANENT, Scope.FILE, "the service's user may not read it",

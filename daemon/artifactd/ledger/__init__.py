@@ -7,6 +7,7 @@ keeps it to one service per state folder.
 
 from artifactd.ledger.ledger import Ledger
 from artifactd.ledger.lock import StateLock
+from artifactd.ledger.order import Order
 from artifactd.ledger.report import Report
 from artifactd.ledger.rows import (
     END_REFUSED,
@@ -38,6 +39,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Name",
+    "Order",
     "Report",
     "Run",
     "Runaway",

@@ -49,6 +49,10 @@ class Base:
             raise
         failpoint.reach("commit.after")
 
+    def rest(self) -> None:
+        """Give back the memory that work took."""
+        self._con.execute("PRAGMA shrink_memory")
+
     def changed_outside(self) -> int:
         """A number that moves when another process (``artifactd retry``) wrote into the ledger."""
         return int(self._con.execute("PRAGMA data_version").fetchone()[0])

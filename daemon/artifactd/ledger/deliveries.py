@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
+from artifactd.ledger.manifests import Manifests
+from artifactd.ledger.order import Order, first, ranks, use_order
 from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, Name, State
+from artifactd.ledger.schema import OF_MODELS
+from artifactd.ledger.turns import IN_TURN
 from artifactd.names import versioned
 from artifactd.pace import LONGEST, Past
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
 
+_SENT = ", sends = ?, sent_bytes = sent_bytes + ?, sent_at = ?"
 _NAMES = {Doubt.STRANGE: Name.STRANGE, Doubt.FREE: Name.FREE}
 
 
-class Deliveries(Looks):
+class Deliveries(Looks, Manifests):
     """The side of the ledger that faces the workers."""
 
     def recover(self) -> int:
@@ -64,8 +71,18 @@ class Deliveries(Looks):
         )
         return [(int(run), float(due_at)) for run, due_at in rows]
 
-    def peek(self, run: int, now: float, limit: int) -> list[tuple[bytes, bytes]]:
+    def use_order(self, order: Order) -> None:
+        """Be ready to take files in this order."""
+        use_order(self._con, order)
+
+    def ranks(self, order: Order, runs: Iterable[int], now: float) -> dict[int, Any]:
+        """What runs are sorted by in this order (not ``AGE``)."""
+        return ranks(self._con, order, runs, now)
+
+    def peek(self, run: int, now: float, limit: int, order: Order = Order.AGE) -> list[tuple[bytes, bytes]]:
         """Folder and name of up to `limit` files of this run whose time has come: to be looked at before a claim."""
+        if found := first(self._con, order, run, now, limit):
+            return [(rel, name) for _, name, rel in found]
         rows = self._con.execute(
             "SELECT d.rel, f.name FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder"
             " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
@@ -73,20 +90,15 @@ class Deliveries(Looks):
         )
         return [(bytes(rel), bytes(name)) for rel, name in rows]
 
-    def claim(self, run: int, now: float, limit: int, max_bytes: int) -> list[DueFile]:
+    def claim(self, run: int, now: float, limit: int, max_bytes: int, order: Order = Order.AGE) -> list[DueFile]:
         """Take up to `limit` files of this run whose time has come, about `max_bytes` at most: mark them uploading."""
-        rows = self._con.execute(
-            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
-            " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
-            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told, f.doubt"
-            " FROM files f INDEXED BY due JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
-            " JOIN runs r ON r.id = f.run"
-            " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
-            (run, now, limit),
-        )
+        one = "files f", "f.folder = ? AND f.name = ?"
+        found = first(self._con, order, run, now, limit)
+        rows = [row for folder, name, _ in found for row in self._claimable(run, now, *one, folder, name)]
+        rows = rows or self._claimable(run, now, "files f INDEXED BY due", "TRUE ORDER BY f.due_at LIMIT ?", limit)
         batch: list[DueFile] = []
         total = 0
-        for row in rows.fetchall():
+        for row in rows:
             file = DueFile(
                 FileId(row[0], bytes(row[1])),
                 join(bytes(row[2]), bytes(row[1])),
@@ -102,6 +114,8 @@ class Deliveries(Looks):
                 role=row[15],
                 told=row[16],
                 name=_NAMES.get(row[17], Name.OURS),
+                strange=bool(row[18]),
+                past=Past(*row[19:22]),
             )
             # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
             alone = batch and (file.attempts or batch[0].attempts)
@@ -114,6 +128,20 @@ class Deliveries(Looks):
             [(State.UPLOADING, f.id.folder, f.id.name) for f in batch],
         )
         return batch
+
+    def _claimable(self, run: int, now: float, source: str, which: str, *values: Any) -> list[Any]:
+        rows = self._con.execute(
+            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
+            " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
+            f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told, f.doubt,"
+            " r.found AND f.digest IS NULL AND NOT f.doubt AND r.identity LIKE 'run:%',"
+            f" f.sends, f.sent_bytes, f.sent_at FROM {source}"
+            " JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place JOIN runs r ON r.id = f.run"
+            f" WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? AND NOT f.{OF_MODELS}"
+            f" AND f.growth != {Growth.HELD:d} AND {IN_TURN} AND {which}",
+            (run, now, *values),
+        )
+        return rows.fetchall()
 
     def put_back(self, file: FileId) -> None:
         """A claimed file that was not tried is due as before."""
@@ -140,6 +168,7 @@ class Deliveries(Looks):
         sent: bool,
         due_again: float,
         dest: int | None = None,
+        in_a_row: int | None = None,
     ) -> bool:
         """The receipt: the store holds this content at this destination.
 
@@ -154,16 +183,20 @@ class Deliveries(Looks):
             sent: False when the store had this content already.
             due_again: When to look again at what changed meanwhile (unix seconds).
             dest: The destination of a later version; None where it is that of the file itself.
+            in_a_row: As for ``was_sent``, where bytes went out.
 
         Returns:
             Whether this content is new there: False for a repeat.
         """
+        key = (file.id.folder, file.id.name)
         row = self._con.execute(
-            "SELECT size, mtime_ns, ctime_ns, inode, dest, due_at, digest, role FROM files"
+            "SELECT size, mtime_ns, ctime_ns, inode, dest, due_at, digest, role, run FROM files"
             " WHERE folder = ? AND name = ? AND state = ?",
-            (file.id.folder, file.id.name, State.UPLOADING),
+            (*key, State.UPLOADING),
         ).fetchone()
         if row is None:
+            if in_a_row is not None:
+                self.was_sent(file.id, size, now, in_a_row=in_a_row)
             return sent
         here = row[4] == file.dest
         whole = file.growth is not Growth.SNAPSHOT
@@ -171,21 +204,21 @@ class Deliveries(Looks):
         if here and news and file.version:
             self._con.execute(
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (file.id.folder, file.id.name, row[4], file.version, file.leaf, dest or row[4], digest, size, now),
+                (*key, row[4], file.version, file.leaf, dest or row[4], digest, size, now),
             )
         done = here and whole and Signature(*row[:4]) == file.signature and row[7] == file.role
         again = (row[5] if whole else None) or due_again
-        self._con.execute(
-            "UPDATE files SET state = ?, due_at = ?, attempts = ?, kind = NULL, error = NULL, cure = NULL"
-            " WHERE folder = ? AND name = ?",
-            (State.STORED if done else State.DUE, None if done else again, file.attempts + sent)
-            + (file.id.folder, file.id.name),
-        )
+        sets = "state = ?, due_at = ?, attempts = ?, kind = NULL, error = NULL, cure = NULL"
+        values: list[object] = [State.STORED if done else State.DUE, None if done else again, file.attempts + sent]
         if here and news:
-            self._con.execute(
-                "UPDATE files SET digest = ?, doubt = 0, stored_size = ?, stored_at = ? WHERE folder = ? AND name = ?",
-                (digest, size, now, file.id.folder, file.id.name),
-            )
+            sets += ", digest = ?, doubt = 0, stored_size = ?, stored_at = ?"
+            values += digest, size, now
+        if in_a_row is not None:
+            sets += _SENT
+            values += in_a_row, size, now
+        self._con.execute(f"UPDATE files SET {sets} WHERE folder = ? AND name = ?", (*values, *key))
+        if done:
+            self.note_receipt(row[8])
         return sent and row[6] != digest
 
     def told(self, file: DueFile, mark: bytes, now: float) -> None:
@@ -233,16 +266,9 @@ class Deliveries(Looks):
             in_a_row: Uploads in a row, with this one.
         """
         self._con.execute(
-            "UPDATE files SET sends = ?, sent_bytes = sent_bytes + ?, sent_at = ? WHERE folder = ? AND name = ?",
+            f"UPDATE files SET {_SENT[2:]} WHERE folder = ? AND name = ?",
             (in_a_row, size, now, file.folder, file.name),
         )
-
-    def past(self, file: FileId) -> Past:
-        """What was sent of a file so far."""
-        row = self._con.execute(
-            "SELECT sends, sent_bytes, sent_at FROM files WHERE folder = ? AND name = ?", (file.folder, file.name)
-        ).fetchone()
-        return Past() if row is None else Past(*row)
 
     def wait(self, file: FileId, sig: Signature, due_at: float, reason: str, *, touched: bool) -> None:
         """Not at rest yet: due again at `due_at`, with what it waits for; no attempt is counted.

@@ -73,15 +73,30 @@ class Looks(Base):
             )
         ]
 
-    def known_files(self, folder: int, names: Iterable[bytes] | None = None) -> dict[bytes, KnownFile]:
-        """What the ledger knows of a folder's files, all or the named ones."""
+    def settled_files(self, folder: int) -> dict[bytes, Signature]:
+        """What a folder's stored files looked like, by name: where one does so still, nothing is to be done.
+
+        The values are the bare tuples of what they look like: a scan compares a million of them.
+        """
+        rows = self._con.execute(
+            f"SELECT name, size, mtime_ns, ctime_ns, inode FROM files WHERE folder = ? AND state = {State.STORED:d}",
+            (folder,),
+        )
+        return {row[0]: row[1:] for row in rows}
+
+    def known_files(
+        self, folder: int, names: Iterable[bytes] | None = None, *, settled: bool = True
+    ) -> dict[bytes, KnownFile]:
+        """What the ledger knows of a folder's files, all or the named ones; not `settled`: all but the stored."""
         query = (
             "SELECT name, state, size, mtime_ns, ctime_ns, inode, kind, dest, growth, sends, sent_bytes, sent_at,"
             " role, told_at"
             " FROM files WHERE folder = ?"
         )
         rows: Iterable[tuple[Any, ...]]
-        if names is None:
+        if not settled:
+            rows = self._con.execute(f"{query} AND state != {State.STORED:d}", (folder,))
+        elif names is None:
             rows = self._con.execute(query, (folder,))
         else:
             rows = (

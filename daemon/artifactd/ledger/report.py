@@ -26,6 +26,7 @@ from artifactd.ledger.rows import (
     VersionView,
     WatchView,
 )
+from artifactd.ledger.runviews import RunView, RunViews
 from artifactd.pace import FREE_SENDS, LONGEST
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature
@@ -37,31 +38,13 @@ _VIEW = (
     " ORDER BY v.number DESC LIMIT 1), f.leaf), f.digest, f.stored_size, f.stored_at, f.due_at,"
     " f.attempts, f.kind, f.error, f.cure,"
     " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try,"
-    " f.leaf, CASE WHEN f.told_at IS NOT NULL THEN f.role END, f.told_at"
+    " f.leaf, CASE WHEN f.told_at IS NOT NULL THEN f.role END, f.told_at, f.role, f.told"
     " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )
 
 _LOCK_NAME = "lock"
 """As ``ledger.lock`` names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """One run with its counts, as ``status`` shows it."""
-
-    row: int
-    folder: bytes
-    experiment: str
-    run: str
-    run_id: str | None
-    target: str
-    status: str
-    stored: int
-    stored_bytes: int
-    pending: int
-    failed: int
-    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +61,7 @@ class Retried:
     unmended: int
 
 
-class Report:
+class Report(RunViews):
     """A second pair of eyes on the ledger: reads, and what ``retry`` writes.
 
     Raises:
@@ -132,34 +115,6 @@ class Report:
         """The watched folders as the service last saw them."""
         rows = self._con.execute("SELECT path, mode, healthy, detail FROM roots WHERE active ORDER BY path")
         return [WatchView(bytes(p), mode, bool(healthy), detail) for p, mode, healthy, detail in rows]
-
-    def runs(self) -> list[RunView]:
-        """Every run of the active roots with its counts, in the order in which they were first seen."""
-        counts: dict[int, dict[State, tuple[int, int]]] = {}
-        for run, state, count, stored in self._con.execute(
-            "SELECT run, state, count(*), sum(coalesce(stored_size, 0)) FROM files"
-            " WHERE run IS NOT NULL GROUP BY run, state"
-        ):
-            counts.setdefault(run, {})[State(state)] = (count, stored)
-        views = []
-        for row, path, folder, experiment, name, run_id, target, status, error in self._con.execute(
-            "SELECT r.id, roots.path, r.folder, r.experiment, r.name, r.run_id, r.target, r.status, r.error"
-            " FROM runs r JOIN roots ON roots.id = r.root AND roots.active ORDER BY r.id"
-        ):
-            of = counts.get(row, {})
-
-            def count(*states: State, of: dict[State, tuple[int, int]] = of) -> int:
-                return sum(of.get(s, (0, 0))[0] for s in states)
-
-            if of or run_id:
-                views.append(
-                    RunView(
-                        row, join(bytes(path), bytes(folder)), experiment, name, run_id, target, status,
-                        count(State.STORED), sum(size for _, size in of.values()),
-                        count(State.DUE, State.UPLOADING), count(State.FAILED), error,
-                    )
-                )  # fmt: skip
-        return views
 
     def failures(self, limit: int = 1000) -> list[FileView]:
         """Files that failed or whose last try failed, failed ones first."""
@@ -384,17 +339,9 @@ def _view(row: Any) -> FileView:
         run_id,
         target,
         None if not leaf else f"{place}/{leaf}" if place else leaf,
-        row[16],
-        row[17],
-        row[18],
-        row[19],
-        row[20],
-        row[21],
-        row[22],
-        row[23],
+        row[16], row[17], row[18], row[19], row[20], row[21], row[22], row[23],
         None if block is None else Blockage(*block),
         block is not None and not target_block[0],
         None if not row[34] else f"{place}/{row[34]}" if place else row[34],
-        row[35],
-        row[36],
-    )
+        row[35], row[36], row[37], row[38],
+    )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 from artifactd.pace import Past
 from artifactd.watching.signature import Signature
 
+NOTHING_SENT = Past()
+
 
 class State(enum.IntEnum):
     """Where a file stands. Level-triggered: a state says what is to be done, not what happened."""
@@ -31,6 +33,8 @@ class Growth(enum.IntEnum):
     """A live file's first bytes, as many as it has now."""
     NEWS = 3
     """Nothing: what it says so far is told to its run, and it is not sent now."""
+    HELD = 4
+    """Nothing, whatever its time: it goes after others, and a look says when these are stored."""
 
 
 class Doubt(enum.IntEnum):
@@ -61,7 +65,7 @@ class Name(enum.IntEnum):
     """Another host's: it is compared, and never overwritten."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots, pickling takes three times as long (3.11)
 class FileId:
     """A row's key: the folder's number in the ledger and the name as bytes."""
 
@@ -120,7 +124,7 @@ class Wanted:
     strange: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots, pickling takes three times as long (3.11)
 class DueFile:
     """A file to deliver, with all that its delivery needs to know.
 
@@ -140,6 +144,8 @@ class DueFile:
         role: As in ``Wanted``.
         told: The mark of what the run was told of it; None for nothing.
         name: Whose its name in the run is.
+        strange: It is new here, and its run was not made from here.
+        past: What was sent of it before.
     """
 
     id: FileId
@@ -157,6 +163,8 @@ class DueFile:
     role: str = ""
     told: bytes | None = None
     name: Name = Name.OURS
+    strange: bool = False
+    past: Past = NOTHING_SENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +229,7 @@ class FileView:
 
     `artifact_path` is that of its last version where versions are kept, `first_path` that of the first; `blockage`
     concerns its run alone when `run_is_blocked`, else all that goes to its target. `told_as` is the role in which its
-    run was told what it says, last at `told_at` (unix seconds).
+    run was told what it says, last at `told_at` (unix seconds). `role` is that of now, `told` the mark of it.
     """
 
     id: FileId
@@ -248,6 +256,8 @@ class FileView:
     first_path: str | None = None
     told_as: str | None = None
     told_at: float | None = None
+    role: str = ""
+    told: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from artifactd.errors import Failure
-from artifactd.ledger.base import Base
+from artifactd.ledger.lives import Lives
 from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, Run, State
+from artifactd.runfolder import End
 
 _RUN_COLUMNS = (
     "r.id, r.root, roots.path, r.folder, r.target, r.identity, r.experiment, r.name, r.tags, r.settings, r.applied,"
@@ -16,7 +17,7 @@ _RUN_COLUMNS = (
 )
 
 
-class Runs(Base):
+class Runs(Lives):
     """The side of the ledger that faces MLflow's runs."""
 
     def run_for(self, root: int, folder: bytes, target: str, identity: str, experiment: str, name: str) -> int:
@@ -28,14 +29,13 @@ class Runs(Base):
         ).fetchone()
         return int(row[0])
 
-    def knows_run(self, root: int, folder: bytes, target: str, identity: str) -> bool:
-        """Whether there is a row of this run, and it exists on the server."""
-        (known,) = self._con.execute(
-            "SELECT EXISTS (SELECT 1 FROM runs WHERE root = ? AND folder = ? AND target = ? AND identity = ?"
-            " AND run_id IS NOT NULL)",
+    def known_run(self, root: int, folder: bytes, target: str, identity: str) -> int | None:
+        """The row of this run, if there is one and it exists on the server."""
+        known = self._con.execute(
+            "SELECT id FROM runs WHERE root = ? AND folder = ? AND target = ? AND identity = ? AND run_id IS NOT NULL",
             (root, folder, target, identity),
         ).fetchone()
-        return bool(known)
+        return None if known is None else int(known[0])
 
     def set_run_settings(self, run: int, tags: dict[str, str], settings: dict[str, Any]) -> None:
         """What the layout's names and artifactd.toml say of the run; a change is told to the server once."""
@@ -62,6 +62,7 @@ class Runs(Base):
         (before,) = self._con.execute("SELECT run_id FROM runs WHERE id = ?", (run,)).fetchone()
         if before not in (None, run_id):
             self._void_receipts(run, Doubt.STRANGE if fleet else Doubt.CHANGED)
+        self._found_so(run, status, other=before != run_id, fleet=fleet)
         self._con.execute(
             "UPDATE runs SET run_id = ?, status = ?, applied = ?, kind = NULL, error = NULL, cure = NULL, attempts = 0,"
             " next_try = 0 WHERE id = ?",
@@ -88,6 +89,7 @@ class Runs(Base):
 
     def set_run_status(self, run: int, status: str) -> None:
         """MLflow was told this status."""
+        self.end_told(run, status)
         self._con.execute(
             "UPDATE runs SET status = ?, kind = NULL, error = NULL, cure = NULL WHERE id = ?", (status, run)
         )
@@ -108,27 +110,13 @@ class Runs(Base):
             (State.FAILED, failure.kind, failure.error, failure.cure, run),
         ).rowcount
 
-    def runs_to_end(self, markers: dict[bytes, str]) -> list[tuple[Run, str]]:
-        """Runs whose folder holds a marker and of which nothing is left to store, with the status to set.
+    def runs_to_end(self, markers: dict[bytes, str]) -> list[tuple[Run, End]]:
+        """Runs of which the server is to be told another status than it was told last.
 
-        ``.failed`` wins over the others; a run that was ended stays as it is.
+        A run whose folder holds a marker ends once nothing of it is left to store; ``.failed`` wins over the others.
+        One that was given up is KILLED once nothing of it is due, and what lives again is RUNNING.
         """
-        marks = ", ".join("?" * len(markers))
-        rows = self._con.execute(
-            f"SELECT f.name, {_RUN_COLUMNS} JOIN folders d ON d.root = r.root AND d.rel = r.folder"
-            f" JOIN files f ON f.folder = d.id AND f.name IN ({marks}) AND f.run = r.id AND f.state IN (?, ?)"
-            " WHERE r.run_id IS NOT NULL AND r.status = 'RUNNING'"
-            " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.run = r.id AND o.state = 0)"
-            " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.run = r.id AND o.state = 1)"
-            " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.run = r.id AND o.state = 3)",
-            (*markers, State.STORED, State.IGNORED),
-        ).fetchall()
-        ends: dict[int, tuple[Run, str]] = {}
-        for name, *columns in rows:
-            run, status = _run(columns), markers[bytes(name)]
-            if run.id not in ends or status == "FAILED":
-                ends[run.id] = (run, status)
-        return list(ends.values())
+        return [(self.run(run), end) for run, end in self._open_ends(markers).items()]
 
     def runs_to_update(self, target: str) -> list[Run]:
         """Runs of this target whose tags or settings changed since the server was told."""

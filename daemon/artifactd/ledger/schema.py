@@ -14,6 +14,9 @@ from artifactd.errors import ArtifactdError
 
 FILE_NAME = "ledger.db"
 
+_CACHE = 16 * 1024
+"""KiB of pages in memory: rows are taken up by time, and lie by name. SQLite's own 2 MiB make each step read some."""
+
 # Rows are keyed by folder and name as the bytes that the filesystem gave. `files` has no rowid: its rows lie in
 # the order in which a folder is looked at, so a look reads one run of pages. Destination folders repeat for
 # thousands of files and have a table of their own.
@@ -114,6 +117,15 @@ CREATE INDEX destinations ON files (dest) WHERE dest IS NOT NULL;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+OPEN = (
+    "(asked != '' AND answered = 0 OR asked != '' AND marker != '' AND marker != asked"
+    " OR marker = '' AND want != '' AND want != asked)"
+)
+"""Of a life: the server is to be told another status than the one that it was asked for last."""
+
+OF_MODELS = "role GLOB 'model:*'"
+"""Of a file: it goes to a logged model."""
+
 # Forward only: entry n brings version n to n + 1.
 _MIGRATIONS: tuple[str, ...] = (
     _TABLES,
@@ -123,6 +135,41 @@ _MIGRATIONS: tuple[str, ...] = (
 ALTER TABLE files ADD COLUMN role TEXT NOT NULL DEFAULT '';
 ALTER TABLE files ADD COLUMN told BLOB;
 ALTER TABLE files ADD COLUMN told_at REAL;
+""",
+    """
+CREATE TABLE manifests (run INTEGER PRIMARY KEY, changes INTEGER NOT NULL, described INTEGER NOT NULL DEFAULT 0)
+""",
+    # How a run lives and ends: what its folder says (marker, reason), what was seen of it (moved_at), what follows from
+    # that (want), and what the server was asked for last (asked). `open_ends` holds those where the two differ.
+    f"""
+CREATE TABLE lives (
+    run INTEGER PRIMARY KEY,
+    began INTEGER,
+    parent INTEGER,
+    nests INTEGER NOT NULL DEFAULT 0,
+    may_end INTEGER NOT NULL DEFAULT 0,
+    marker TEXT,
+    marked_at INTEGER,
+    reason TEXT NOT NULL DEFAULT '',
+    signs TEXT NOT NULL DEFAULT '',
+    moved_at REAL,
+    seen TEXT NOT NULL DEFAULT '',
+    want TEXT NOT NULL DEFAULT '',
+    why TEXT NOT NULL DEFAULT '',
+    asked TEXT NOT NULL DEFAULT '',
+    asked_at INTEGER,
+    answered INTEGER NOT NULL DEFAULT 1,
+    ours INTEGER NOT NULL DEFAULT 0,
+    earlier TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX open_ends ON lives (run) WHERE {OPEN};
+CREATE INDEX children ON lives (parent) WHERE parent IS NOT NULL;
+CREATE INDEX running ON runs (root) WHERE status = 'RUNNING';
+""",
+    # Asked for before each job: nobody reads a backlog for them.
+    f"""
+CREATE INDEX due_models ON files (run) WHERE state = 0 AND {OF_MODELS};
+CREATE INDEX uploading_models ON files (run) WHERE state = 1 AND {OF_MODELS};
 """,
 )
 VERSION = len(_MIGRATIONS)
@@ -151,6 +198,7 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         con.execute("PRAGMA journal_mode = WAL")
         con.execute("PRAGMA synchronous = FULL")
         con.execute("PRAGMA temp_store = MEMORY")
+        con.execute(f"PRAGMA cache_size = -{_CACHE}")
         _migrate(con, path)
     except sqlite3.DatabaseError as exc:
         raise unusable(path, exc) from exc

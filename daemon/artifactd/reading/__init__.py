@@ -6,7 +6,9 @@ not. What can be told is told, what cannot is named in a ``Problem``, and a file
 ``Unreadable``. Values never stand in an error's text: a ``.env`` file holds secrets.
 
 * ``params``: params and tags of JSON, YAML, TOML and ``KEY=value`` files (``tables``, ``yamltext``, ``tree``).
-* ``metrics``: rows of points of CSV and JSON (``columns``, ``objects``, ``lines``, ``moments``, ``points``).
+* ``metrics``: rows of points of CSV and JSON (``columns``, ``objects``, ``lines``, ``moments``, ``points``), and of
+  TensorBoard's event files (``events``, ``records``, ``eventproto``).
+* ``trainer``: the curves of transformers' Trainer, which many files of a run repeat.
 * ``bookmark``: which of a growing file's points are news; ``batches``: requests of a size that MLflow takes.
 * ``dataset``: a data file's schema and row count. ``model``: the files that make an ``MLmodel`` whole.
 * ``keys``: what MLflow takes for keys and values; ``problems``: what cannot be told, in a sentence.

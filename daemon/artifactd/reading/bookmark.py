@@ -66,7 +66,7 @@ class News:
 
     def __iter__(self) -> Iterator[Point]:
         for point in self._points:
-            mark = _mark(point)
+            mark = mark_of(point)
             self._place.pass_by(mark)
             if self._wanted(mark):
                 yield point
@@ -93,7 +93,7 @@ def news(points: Iterable[Point], bookmark: Bookmark) -> News | None:
         point = next(rest, None)
         if point is None:
             return None
-        place.pass_by(_mark(point))
+        place.pass_by(mark_of(point))
     if place.bookmark.digest != bookmark.digest or bookmark.count < bookmark.most:
         return None
     return News(rest, lambda mark: True, place)
@@ -108,7 +108,7 @@ class Held:
         Args:
             history: Key, step and value of each point, in any order, as MLflow gives them back.
         """
-        marks = array("Q", (_short(_mark(Point(key, value, step))) for key, step, value in history))
+        marks = array("Q", (short_of(mark_of(Point(key, value, step))) for key, step, value in history))
         # One key after another would be sorted in a list of Python's integers: 32 bytes for each while it lasts.
         ordered = sorted(marks)
         self._marks, self._left = array("Q"), array("Q")
@@ -118,7 +118,7 @@ class Held:
 
     def take(self, mark: bytes) -> bool:
         """Whether a point is held that was not taken before; takes it."""
-        short = _short(mark)
+        short = short_of(mark)
         index = bisect_left(self._marks, short)
         if index == len(self._marks) or self._marks[index] != short or not self._left[index]:
             return False
@@ -156,7 +156,7 @@ class _Place:
         return Bookmark(self.count, self._digest.digest()[:16], max(self._most, self.count))
 
 
-def _mark(point: Point) -> bytes:
+def mark_of(point: Point) -> bytes:
     """A point as bytes that no other one has, and that are the same when a server gives it back."""
     value = point.value
     if math.isnan(value):
@@ -169,5 +169,6 @@ def _mark(point: Point) -> bytes:
     return len(key).to_bytes(4, "big") + key + _NUMBERS.pack(point.step, value + 0.0)
 
 
-def _short(mark: bytes) -> int:
+def short_of(mark: bytes) -> int:
+    """A mark as a number of 8 bytes, for sets of many."""
     return int.from_bytes(hashlib.blake2b(mark, digest_size=8).digest(), "big")

@@ -43,7 +43,7 @@ class Objects:
             return Row(self._number, (), (Problem(self._place(line), "it is no JSON object"),))
         values: dict[str, object] = {}
         problems: list[Problem] = []
-        for raw, value in _flat("", found, 0):
+        for raw, value in flat("", found, 0):
             if isinstance(value, Problem):
                 problems.append(Problem(f"{self._place(line)}, {value.place}", value.reason))
             elif raw in values:
@@ -135,12 +135,28 @@ def from_document(first: Line, stream: BinaryIO, *, ended: bool) -> Iterator[Row
             "Write JSON lines: one object a line",
         )
     try:
-        found = json.loads(text_of(data))
-    except (ValueError, RecursionError) as error:
+        found = document(data, first.number)
+    except Unreadable:
         if not ended:
             return
-        raise _unreadable(error, first.number) from None
+        raise
     yield from _rows(found)
+
+
+def document(data: bytes, start: int = 1) -> object:
+    """Load a whole JSON document.
+
+    Args:
+        data: UTF-8.
+        start: The line on which it begins, for messages.
+
+    Raises:
+        Unreadable: It is no JSON.
+    """
+    try:
+        return json.loads(text_of(data))
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error, start) from None
 
 
 def _rows(found: object) -> Iterator[Row]:
@@ -180,7 +196,14 @@ def _unreadable(error: Exception, start: int) -> Unreadable:
     return Unreadable(WHOLE, "a number in it has thousands of digits")
 
 
-def _flat(path: str, found: dict[str, object], depth: int) -> Iterator[tuple[str, object]]:
+def flat(path: str, found: dict[str, object], depth: int) -> Iterator[tuple[str, object]]:
+    """Each value below an object with its keys joined by dots; a ``Problem`` where it is nested too deeply to say.
+
+    Args:
+        path: Of `found`, "" at the top.
+        found: The object.
+        depth: 0 at the top.
+    """
     for key, value in found.items():
         below = f"{path}.{key}" if depth else key
         if len(below) > MAX_RAW_CHARACTERS:
@@ -190,4 +213,4 @@ def _flat(path: str, found: dict[str, object], depth: int) -> Iterator[tuple[str
         elif depth == MAX_DEPTH:
             yield below, Problem(shown(below), f"it is nested more than {MAX_DEPTH} levels deep")
         else:
-            yield from _flat(below, value, depth + 1)
+            yield from flat(below, value, depth + 1)

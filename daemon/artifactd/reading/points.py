@@ -30,7 +30,7 @@ class Row:
 
     Attributes:
         number: The row's, from 1 on: so many rows have been read.
-        points: Sorted by key; each key once.
+        points: Sorted by key, each key once; those of a record of an event file as it has them.
         problems: What in it cannot be told.
     """
 

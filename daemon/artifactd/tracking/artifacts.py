@@ -22,7 +22,9 @@ from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
 from artifactd.tracking import environment, limits, sdks
 from artifactd.tracking.answers import check_answers
+from artifactd.tracking.blocks import refuse_uneven
 from artifactd.tracking.classify import classify
+from artifactd.tracking.links import linked
 from artifactd.tracking.steady import ChangedError, install, steady
 from artifactd.tracking.way import parts_from
 
@@ -70,6 +72,8 @@ class RunArtifacts:
             # MLflow is slow to import.
             from mlflow.store.artifact import http_artifact_repo, local_artifact_repo  # noqa: PLC0415
 
+            from artifactd.tracking import local  # noqa: PLC0415  (imports MLflow)
+
             install(http_artifact_repo, local_artifact_repo)
             if artifact_uri.lower().startswith("sftp:"):
                 from artifactd.tracking import sftp  # noqa: PLC0415  (imports MLflow)
@@ -78,10 +82,14 @@ class RunArtifacts:
                 install(sftp)
             check_answers()
             self._repo: Any = sdks.repository(artifact_uri, tracking_uri)
+            if isinstance(self._repo, http_artifact_repo.HttpArtifactRepository):
+                refuse_uneven(self._repo)
             self._is_object_store = sdks.is_ours(self._repo)
             self._answered = float("-inf")
             self._sums: dict[str, str] = {}
             self._said: dict[str, str] = {}
+            is_plain = type(self._repo) is local_artifact_repo.LocalArtifactRepository
+            self._local = local.LocalRepository(artifact_uri, tracking_uri) if is_plain else None
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
         except Exception as exc:
@@ -125,11 +133,14 @@ class RunArtifacts:
             self._refuse_too_large(size)
         source = None
         try:
-            with tempfile.TemporaryDirectory(prefix="artifactd-") as staging:
-                link = os.path.join(staging, leaf)
-                os.symlink(f"/proc/self/fd/{fd}", link)
-                with steady(link, size, unchanged) as source:
-                    self._repo.log_artifact(link, folder or None)
+            if self._local is not None:
+                path = f"/proc/self/fd/{fd}"
+                with steady(path, size, unchanged, local=True) as source:
+                    done = self._local.put(path, folder, leaf)
+            if self._local is None or not done:
+                local = self._root is not None
+                with linked(fd, leaf) as path, steady(path, size, unchanged, local=local) as source:
+                    self._repo.log_artifact(path, folder or None)
         except Exception as exc:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc
@@ -294,7 +305,7 @@ class RunArtifacts:
 
     def download(self, artifact_path: str, to: Path) -> None:
         """Bring one artifact into the file `to`, by way of a temporary name beside it."""
-        part = to.with_name(f".{os.getpid()}.artifactd.part")
+        part = to.with_name(f".{to.name}.{os.getpid()}.artifactd.part")
         try:
             self._repo._download_file(artifact_path, str(part))
             os.replace(part, to)

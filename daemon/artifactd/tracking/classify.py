@@ -72,8 +72,14 @@ def classify(exc: BaseException, *, target: str, scope: Scope) -> Failure:
 
     Returns:
         The failure. ``FileNotFoundError`` of the source is not for here: that is 'look again'.
+
+    Raises:
+        MemoryError: There was no memory. That says nothing of the store, and a process that ran out of it is of no more
+            use: it ends, and another one takes its place.
     """
     chain = list(_chain(exc))
+    if any(isinstance(e, MemoryError) for e in chain):
+        raise MemoryError from exc
     classed = next((e for e in chain if isinstance(e, DeliveryError)), None)
     if classed is not None:
         return classed.failure  # MLflow wraps what our own hooks raise, too

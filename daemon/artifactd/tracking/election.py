@@ -153,7 +153,8 @@ def _elected(client: MlflowClient, name: str) -> str | None:
 def _may_not_vote(said: Failure) -> Failure:
     return Failure(
         Kind.PAUSED, Scope.RUN,
-        f'{said.error}; run_scope = "fleet" needs an experiment of its own to elect the hosts\' run, and may make none',
+        f'{said.error}; run_scope = "fleet" needs an experiment of its own to elect the hosts\' run, as {{parent}} in a'
+        " layout does, and may make none",
         "Let this user create experiments; or make the run by hand and name it on all hosts (run_id in the folder's "
         "artifactd.toml); it is tried again by itself",
     )  # fmt: skip

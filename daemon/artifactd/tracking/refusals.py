@@ -113,12 +113,13 @@ _BY_STATUS = {
 
 _NO_CREDENTIALS = frozenset(
     {
-        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError",
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
         "ClientAuthenticationError", "CredentialUnavailableError", "DefaultCredentialsError", "RefreshError",
-        "NoAuthTokenError", "SSOError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "MalformedError",
-        "ProfileNotFound", "InvalidOperation",
+        "NoAuthTokenError", "MalformedError", "ProfileNotFound", "InvalidOperation",
     }
 )  # fmt: skip
+_SINGLE_SIGN_ON = frozenset({"SSOError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError"})
+"""What botocore says when a login has ended, or never was."""
 _WEB_PAGE = frozenset(
     {"JSONDecodeError", "DecodeError", "ResponseParserError", "RecursionError", "ParseError", "NotAStoreError"}
 )
@@ -172,7 +173,8 @@ def refusal(chain: Sequence[BaseException], where: str, scope: Scope) -> Failure
         return fail(_PROXY, "")
     if names & {"SSLError", "SSLCertVerificationError"} or "CERTIFICATE_VERIFY_FAILED" in texts:
         return _tls(texts, where, scope, sdk)
-    answered = next((a for a in map(_answer, chain) if a is not None), None)
+    login = bool(names & _SINGLE_SIGN_ON)  # what the portal answers is no answer of the store
+    answered = None if login else next((a for a in map(_answer, chain) if a is not None), None)
     if answered is not None and not (names & _NO_CREDENTIALS and answered.status not in (401, 403)):
         row = _judge(answered, names, texts, sdk)
         return fail(row, "" if row is _PROXY else answered.said)
@@ -184,10 +186,15 @@ def refusal(chain: Sequence[BaseException], where: str, scope: Scope) -> Failure
             Kind.PAUSED, scope, f"{where}: no credentials that can be used (what credential_process prints is no JSON)",
             "Correct that program (credential_process in ~/.aws/config); it is tried again by itself",
         )  # fmt: skip
-    if names & _NO_CREDENTIALS and not names & {"ConnectionError", "ConnectTimeout", "ReadTimeout"}:
+    if login or (names & _NO_CREDENTIALS and not names & {"ConnectionError", "ConnectTimeout", "ReadTimeout"}):
+        cure = (
+            "Run aws sso login as the service's user, with its AWS_PROFILE"
+            if login
+            else f"Give the service {_KEYS[sdk]}"
+        )
         return Failure(
             Kind.PAUSED, scope, mask(f"{where}: no credentials that can be used ({_short(_words(chain[0]))})"),
-            f"Give the service {_KEYS[sdk]}; it is tried again by itself",
+            f"{cure}; it is tried again by itself",
         )  # fmt: skip
     if names & _WEB_PAGE:
         return fail(_NO_STORE, "")

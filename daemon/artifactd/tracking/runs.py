@@ -7,7 +7,6 @@ at the same moment, they elect it (``election``).
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ from artifactd.tracking.election import KEY_TAG
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FAILED_TAG = "artifactd.failed"
-"""On a run of several hosts: the name of one whose part has failed."""
+PARENT_TAG = "mlflow.parentRunId"
+"""By which MLflow's UI nests a run in another one."""
 _PER_REQUEST = 100
 """Params, or tags, that MLflow takes in one ``log_batch``."""
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -31,7 +30,7 @@ _REFUSED_RUN = (
     "See the names, tags and params in the folder's artifactd.toml, and whether the server is older than MLflow 2.0; "
     "then `artifactd retry`"
 )
-_KEPT = ("artifactd.", "mlflow.source.")
+_KEPT = ("artifactd.", "mlflow.source.", PARENT_TAG)
 _KEPT_BY_A_FLEET = ("artifactd.host",)
 
 
@@ -49,6 +48,7 @@ class RunSpec:
         params: Params from artifactd.toml.
         named: The name was chosen in artifactd.toml, so an adopted run gets it too.
         fleet: Other hosts have the same key, and may look for the run at the same moment.
+        began: When it began, milliseconds since 1970; None: now.
     """
 
     key: str | None
@@ -60,6 +60,7 @@ class RunSpec:
     params: dict[str, str] = field(default_factory=dict)
     named: bool = False
     fleet: bool = False
+    began: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def prepare_run(client: MlflowClient, spec: RunSpec, target: str) -> RunInfo:
             run, found = _elected(client, experiment, spec)
         elif run is None:
             failpoint.reach("create_run.before")
-            run = client.create_run(experiment, run_name=spec.name, tags={KEY_TAG: spec.key or "", **spec.tags})
+            tags = {KEY_TAG: spec.key or "", **spec.tags}
+            run = client.create_run(experiment, spec.began, tags, run_name=spec.name)
             failpoint.reach("create_run.after")
         _update(client, spec, run)
         if spec.fleet:
@@ -136,54 +138,6 @@ def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
     raise DeliveryError(_deleted_run(run_id))
 
 
-def end_run(client: MlflowClient, run_id: str, status: str, target: str, *, fleet: bool = False) -> str:
-    """Set a final status, with the time of now; a run that was ended so already, as by the job itself, keeps its time.
-
-    Args:
-        client: Of the server.
-        run_id: The run.
-        status: FINISHED or FAILED.
-        target: The server, for messages.
-        fleet: Other hosts end this run as well: what FAILED for one of them is never FINISHED by another.
-
-    Returns:
-        The status that the run has.
-
-    Raises:
-        DeliveryError: The server cannot be asked or refuses.
-    """
-    if inspect_run(client, run_id, target).status == status and not fleet:
-        return status
-    try:
-        failpoint.reach("end_run.before")
-        if fleet:
-            status = _end_of_fleet(client, run_id, status)
-        else:
-            client.set_terminated(run_id, status=status)
-        failpoint.reach("end_run.after")
-    except Exception as exc:
-        raise DeliveryError(classify(exc, target=target, scope=Scope.TARGET)) from exc
-    return status
-
-
-def _end_of_fleet(client: MlflowClient, run_id: str, status: str) -> str:
-    # A status cannot be set on a condition. So a failure is written down before it is set, and looked for after
-    # another status is: whichever of two hosts comes last, it is the failure that stays.
-    if status == "FAILED":
-        client.set_tag(run_id, FAILED_TAG, socket.gethostname())
-    run = client.get_run(run_id)
-    if status != "FAILED" and (run.info.status == "FAILED" or FAILED_TAG in run.data.tags):
-        status = "FAILED"
-    if run.info.status != "FAILED":
-        client.set_terminated(run_id, status=status)
-        failpoint.reach("end_run.set")
-        if status != "FAILED" and FAILED_TAG in client.get_run(run_id).data.tags:
-            client.set_terminated(run_id, status="FAILED")
-            status = "FAILED"
-    election.tidy(client, run)
-    return status
-
-
 def _is_purged(client: MlflowClient, run_id: str) -> bool:
     """Whether the server knows nothing of the run any more, not even as a deleted one."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415  (costs 80 MiB and seconds)
@@ -220,7 +174,7 @@ def _elected(client: MlflowClient, experiment: str, spec: RunSpec) -> tuple[Any,
     key = spec.key or ""
 
     def create(tags: Mapping[str, str]) -> Any:
-        return client.create_run(experiment, run_name=spec.name, tags={**tags, **spec.tags})
+        return client.create_run(experiment, spec.began, {**tags, **spec.tags}, run_name=spec.name)
 
     run, made = election.elect(client, experiment, key, find=lambda: _find(client, experiment, spec), create=create)
     if run.info.lifecycle_stage != "active":

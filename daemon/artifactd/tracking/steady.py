@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import io
 import os
 import threading
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+from artifactd import throttle
 
 _EVERY = 2**20
 """Bytes between two questions whether the file is still what it was."""
@@ -41,6 +44,7 @@ class Source:
         path: As MLflow is given it.
         size: Bytes.
         unchanged: Whether the file is still what it was.
+        local: It goes into a folder: no socket keeps to the limits for it.
         sent: Bytes given away.
         changed: It was not, and the upload was ended.
     """
@@ -48,6 +52,7 @@ class Source:
     path: str
     size: int
     unchanged: Callable[[], bool]
+    local: bool = False
     sent: int = 0
     changed: bool = False
 
@@ -62,9 +67,9 @@ _here = _Here()
 
 
 @contextlib.contextmanager
-def steady(path: str, size: int, unchanged: Callable[[], bool]) -> Iterator[Source]:
+def steady(path: str, size: int, unchanged: Callable[[], bool], *, local: bool = False) -> Iterator[Source]:
     """Have MLflow's next reading of `path` end when the file changes. For one upload at a time in a thread."""
-    _here.source = Source(path, size, unchanged)  # MLflow calls `open` by its name alone
+    _here.source = Source(path, size, unchanged, local)  # MLflow calls `open` by its name alone
     try:
         yield _here.source
     finally:
@@ -77,14 +82,26 @@ def install(*modules: ModuleType) -> None:
         module.open = _open  # type: ignore[attr-defined]
 
 
+def opened(path: str) -> SteadyFile:
+    """Open what is sent from `path` now; without ``steady`` around it, any file, which is taken to stay as it is."""
+    source = _here.source
+    if source is None or source.path != path:
+        source = Source(path, os.stat(path).st_size, lambda: True)
+    return SteadyFile(source)
+
+
 def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
     if _here.source is not None and file == _here.source.path:
-        return _File(_here.source)
+        return SteadyFile(_here.source)
     return builtins.open(file, *args, **kwargs)
 
 
-class _File(io.FileIO):
-    """What is read of a source, checked."""
+class SteadyFile(io.FileIO):
+    """What is read of a source, checked.
+
+    Raises:
+        ChangedError: From whatever reads: it is not what it was.
+    """
 
     def __init__(self, source: Source) -> None:
         super().__init__(source.path, "rb")
@@ -102,24 +119,48 @@ class _File(io.FileIO):
         """What requests announces; else it asks the file, which may be shorter by now, and would be taken for whole."""
         return self._source.size
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:  # noqa: D102 (as of any file)
         wanted = self._left if size is None or size < 0 else min(size, self._left)
+        if self._source.local:
+            throttle.copy(wanted)
         block = super().read(wanted) or b""
-        self._left -= len(block)
-        self._unchecked += len(block)
-        if self._unchecked >= _EVERY or not self._left or not block:
-            self._unchecked = 0
-            # Cut short, it must not end like a file that was read.
-            if (wanted and not block) or not self._source.unchanged():
-                self._source.changed = True
-                raise ChangedError(self._source.sent)
-        self._source.sent += len(block)
+        self._went(len(block), wanted)
         return block
 
-    def readall(self) -> bytes:
+    def pour(self, target: int) -> int:
+        """Have the kernel copy the next bytes into an open file, which spares both the way through memory.
+
+        Returns:
+            How many; 0 at the end.
+
+        Raises:
+            OSError: The kernel does not, between these two; nothing was copied.
+        """
+        wanted = min(_EVERY, self._left)
+        if throttle.here is not None and self._source.local:
+            wanted = min(wanted, throttle.here.piece)
+            throttle.copy(wanted)
+        count = os.copy_file_range(self.fileno(), target, wanted) if wanted else 0
+        if wanted and not count:
+            raise OSError(errno.EOPNOTSUPP, "nothing was copied")  # of a file that was cut short, as of strange ones
+        self._went(count, wanted)
+        return count
+
+    def _went(self, count: int, wanted: int) -> None:
+        self._left -= count
+        self._unchecked += count
+        if self._unchecked >= _EVERY or not self._left or not count:
+            self._unchecked = 0
+            # Cut short, it must not end like a file that was read.
+            if (wanted and not count) or not self._source.unchanged():
+                self._source.changed = True
+                raise ChangedError(self._source.sent)
+        self._source.sent += count
+
+    def readall(self) -> bytes:  # noqa: D102
         return self.read()
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:  # noqa: D102
         position = super().seek(offset, whence)
         self._left = max(0, self._source.size - position)
         return position

@@ -2,12 +2,13 @@
 
 Each is told once over crashes, with the server as the witness: what it has already is not told again. A param is
 compared with the run's, a dataset with its inputs, and a metric's points with its history where the ledger's mark is
-in doubt.
+in doubt, or always where files repeat one another (``artifactd.reading.trainer``).
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -16,14 +17,17 @@ from urllib.parse import urlsplit
 
 from artifactd import failpoint
 from artifactd.errors import Failure, Kind, Scope
-from artifactd.reading.batches import batches
+from artifactd.names import decode_path
+from artifactd.reading.batches import Batch, batches
 from artifactd.reading.bookmark import Bookmark, Held, missing, news
 from artifactd.reading.dataset import read_shape
 from artifactd.reading.metrics import read_metrics
+from artifactd.reading.objects import MAX_DOCUMENT_BYTES
 from artifactd.reading.params import read_params, read_tags
 from artifactd.reading.points import Point
 from artifactd.reading.problems import Problem, Unreadable
 from artifactd.reading.tables import MAX_BYTES
+from artifactd.reading.trainer import RESULTS, STATE, Record, lacking, read_trainer
 from artifactd.tracking.classify import classify
 from artifactd.tracking.told import Told
 
@@ -52,7 +56,8 @@ class Subject:
     """A file's content as it is told.
 
     Attributes:
-        role: ``params``, ``metrics``, ``tags`` or ``dataset``, the last perhaps with ``:`` and its context.
+        role: ``params``, ``metrics``, ``tags`` or ``dataset``, the last perhaps with ``:`` and its context; or a role
+            of ``artifactd.reading.trainer``.
         name: The file's own name, whose suffix says how it is written.
         path: Its artifact path.
         digest: SHA-256 of the content.
@@ -62,6 +67,7 @@ class Subject:
         mark: What came of the last telling (``tell``), None for none.
         doubt: It may have been told without our knowing.
         unchanged: Whether what was read until now is this content.
+        beside: What the Trainer's states beside it say.
     """
 
     role: str
@@ -74,6 +80,7 @@ class Subject:
     mark: bytes | None = None
     doubt: bool = False
     unchanged: Callable[[], bool] = lambda: True
+    beside: Callable[[], Sequence[Record]] = tuple
 
 
 def tell(client: MlflowClient, info: RunInfo, subject: Subject, stream: BinaryIO, target: str) -> Told:
@@ -100,7 +107,10 @@ def tell(client: MlflowClient, info: RunInfo, subject: Subject, stream: BinaryIO
         return Told()
     except Exception as exc:  # noqa: BLE001 (classed, as everywhere)
         return Told(teller.mark(whole=False), classify(exc, target=target, scope=Scope.TARGET))
-    return Told(teller.mark(whole=not problems), _not_all(subject.role, problems) if problems else None)
+    # Of a growing file, the same content may say more once nothing is added to it: its last line may be whole.
+    return Told(
+        teller.mark(whole=subject.ended and not problems), _not_all(subject.role, problems) if problems else None
+    )
 
 
 def _not_all(role: str, problems: Sequence[Problem]) -> Failure:
@@ -133,6 +143,8 @@ class _Teller:
 
     def tell(self, stream: BinaryIO) -> Sequence[Problem]:
         match self._subject.role.partition(":")[0]:
+            case "metrics" if self._subject.role in (STATE, RESULTS):
+                return self._trainer(stream)
             case "params":
                 return self._params(stream)
             case "tags":
@@ -170,8 +182,6 @@ class _Teller:
         return read.problems
 
     def _metrics(self, stream: BinaryIO) -> Sequence[Problem]:
-        from mlflow.entities import Metric  # noqa: PLC0415  (costs 80 MiB and seconds)
-
         problems: list[Problem] = []
         told = self._subject.mark is not None
         bookmark = self._bookmark if told else Bookmark()
@@ -183,23 +193,40 @@ class _Teller:
             held = Held(self._history(keys))
             problems.clear()
             new = missing(self._points(stream, problems), held, self._bookmark)
-        moment = int(self._subject.moment * 1000)
         for batch in batches(new):
-            self._client.log_batch(
-                self._info.run_id,
-                metrics=[
-                    Metric(p.key, p.value, moment if p.timestamp_ms is None else p.timestamp_ms, p.step)
-                    for p in batch.metrics
-                ],
-            )
+            self._log(batch)
             self._bookmark = new.bookmark
             failpoint.reach("tell.between")
         self._bookmark = new.bookmark
         return problems
 
+    def _trainer(self, stream: BinaryIO) -> Sequence[Problem]:
+        """What this file says may have been told of another one, or by the job itself: the server is always asked."""
+        try:
+            read = read_trainer(stream.read(MAX_DOCUMENT_BYTES + 1), self._subject.role)
+        except Unreadable:
+            if self._subject.ended:
+                raise
+            return ()  # it is still being written
+        beside = self._subject.beside() if self._subject.role == RESULTS else ()
+        for batch in batches(lacking(read.records, self._history(read.keys), beside)):
+            self._log(batch)
+            failpoint.reach("tell.between")
+        return read.problems
+
+    def _log(self, batch: Batch) -> None:
+        from mlflow.entities import Metric  # noqa: PLC0415  (costs 80 MiB and seconds)
+
+        moment = int(self._subject.moment * 1000)
+        metrics = [
+            Metric(p.key, p.value, moment if p.timestamp_ms is None else p.timestamp_ms, p.step) for p in batch.metrics
+        ]
+        self._client.log_batch(self._info.run_id, metrics=metrics)
+
     def _points(self, stream: BinaryIO, problems: list[Problem]) -> Iterator[Point]:
         stream.seek(0)
-        for row in read_metrics(stream, self._subject.name, ended=self._subject.ended):
+        folder = os.fsdecode(decode_path(self._subject.path).rpartition(b"/")[0])
+        for row in read_metrics(stream, self._subject.name, folder, ended=self._subject.ended):
             problems += row.problems
             yield from row.points
 

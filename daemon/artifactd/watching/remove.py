@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import os
 import signal
-from dataclasses import replace
 
 from artifactd import failpoint
 from artifactd.watching.inside import NotRegular, open_file, open_folder
@@ -62,7 +61,7 @@ def remove_unchanged(root_fd: int, rel: bytes, signature: Signature, *, leases: 
             os.rename(name, aside, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
             failpoint.reach("remove.aside")
             found = Signature.of(os.stat(aside, dir_fd=folder_fd, follow_symlinks=False))
-            if replace(found, ctime_ns=signature.ctime_ns) != signature or (leased and _wanted(fd)):
+            if found._replace(ctime_ns=signature.ctime_ns) != signature or (leased and _wanted(fd)):
                 _back(folder_fd, aside, name)
                 return False
             os.unlink(aside, dir_fd=folder_fd)

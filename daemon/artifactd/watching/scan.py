@@ -156,15 +156,20 @@ class _Found:
 
 def _read(folder_fd: int, rel: bytes, *, folders_only: bool = False) -> Listing:
     found = _Found()
+    encode, of, is_regular = os.fsencode, Signature.of, stat.S_ISREG
     try:
         with os.scandir(folder_fd) as entries:
             for entry in entries:
-                name = os.fsencode(entry.name)
+                name = encode(entry.name)
                 try:
                     if entry.is_dir(follow_symlinks=False):  # told by the listing itself: no stat
                         found.folders.append(name)
-                    elif not folders_only:
-                        found.add(name, entry.stat(follow_symlinks=False))
+                    elif folders_only:
+                        continue
+                    elif is_regular((st := entry.stat(follow_symlinks=False)).st_mode):
+                        found.files[name] = of(st)
+                    else:
+                        found.add(name, st)
                 except FileNotFoundError:
                     continue
                 except OSError as exc:

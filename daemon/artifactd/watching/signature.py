@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):  # a scan makes and compares one for each file: a tuple does both in C
     """What differs when a file was written, replaced or touched.
 
     Attributes:
@@ -25,7 +24,10 @@ class Signature:
     @classmethod
     def of(cls, st: os.stat_result) -> Signature:
         """The signature in a stat's result; numbers past 63 bits (an mtime after 2262, some inodes) are folded in."""
-        return cls(st.st_size, _fold(st.st_mtime_ns), _fold(st.st_ctime_ns), _fold(st.st_ino))
+        mtime, ctime, inode = st.st_mtime_ns, st.st_ctime_ns, st.st_ino
+        if (mtime | ctime | inode) >> 63:
+            mtime, ctime, inode = _fold(mtime), _fold(ctime), _fold(inode)
+        return tuple.__new__(cls, (st.st_size, mtime, ctime, inode))  # past a NamedTuple's own, which is not in C
 
 
 def rest_at(sig: Signature, settle: float, now: float) -> float:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import FileView, Report, VersionView
-from artifactd.ledger.report import RunView
+from artifactd.ledger.runviews import RunView
 from artifactd.paths import within
 from artifactd.text import printable
+from artifactd.tracking.lookup import Model
 
 _RUN_ID = re.compile(rb"[0-9a-f]{32}")
 
@@ -26,16 +27,20 @@ class Found:
         place: The run folder relative to the folder that was asked for; ``b""`` when it is that folder, or no folder
             was.
         only: An absolute folder inside the run folder, to which the question is confined.
+        model: Not a run but this model is meant; `run_id` is where it comes from, "" for nowhere.
     """
 
     run_id: str
     views: tuple[RunView, ...] = ()
     place: bytes = b""
     only: bytes | None = None
+    model: Model | None = None
 
     @property
     def title(self) -> str:
         """The run as people know it."""
+        if self.model is not None:
+            return self.model.title
         return f"{self.views[0].experiment}/{self.views[0].run}" if self.views else self.run_id
 
     def files(self, report: Report | None) -> list[FileView]:
@@ -53,6 +58,10 @@ class Found:
         return [version for version in versions if self.only is None or within(version.path, self.only)]
 
 
+class UnknownError(ArtifactdError):
+    """The ledger knows no run for it."""
+
+
 def find_runs(report: Report | None, what: bytes | None, target: str) -> list[Found]:
     """Find the runs that are meant, in the order in which they were first seen.
 
@@ -62,7 +71,8 @@ def find_runs(report: Report | None, what: bytes | None, target: str) -> list[Fo
         target: The tracking URI without secrets, as the ledger names it.
 
     Raises:
-        ArtifactdError: No run is known for it, or only on another server.
+        UnknownError: No run is known for it.
+        ArtifactdError: It is known on another server alone.
     """
     views = [view for view in (report.runs() if report is not None else []) if view.run_id is not None]
     # A folder that was given another run later keeps the old one's row, without files.
@@ -78,6 +88,8 @@ def find_runs(report: Report | None, what: bytes | None, target: str) -> list[Fo
         raise _unknown(path)
     if found:
         return _grouped(_on(target, found), path)
+    nearest = max(len(view.folder) for view in inside)  # and not the run that this one is nested in
+    inside = [view for view in inside if len(view.folder) == nearest]
     return [Found(str(view.run_id), (view,), only=path) for view in _on(target, inside)]
 
 
@@ -105,11 +117,11 @@ def _on(target: str, views: Sequence[RunView]) -> list[RunView]:
     return here
 
 
-def _unknown(path: bytes | None) -> ArtifactdError:
+def _unknown(path: bytes | None) -> UnknownError:
     if path is None:
-        return ArtifactdError("the ledger knows no run yet", "`artifactd status` says what is under way")
+        return UnknownError("the ledger knows no run yet", "`artifactd status` says what is under way")
     path = os.path.abspath(path)
     cure = "`artifactd status` lists the runs; a run id of 32 hex digits works too"
     if re.fullmatch(rb"[0-9A-Fa-f]{6,31}", os.path.basename(path)) and not os.path.exists(path):
         cure = "A run id has 32 hex digits: give it whole; `artifactd status --json` has it"
-    return ArtifactdError(f"no run is known for {printable(path)}", cure)
+    return UnknownError(f"no run is known for {printable(path)}", cure)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
@@ -75,6 +76,9 @@ def _noted(walk: Any, **options: Any) -> Iterator[Any]:
 
 
 def _upload(upload: Any, name: str, data: Any, **options: Any) -> Any:
+    from azure.storage.blob import ContentSettings  # noqa: PLC0415  (an extra)
+
+    options["content_settings"] = ContentSettings(content_type=content_type(name.rpartition("/")[2]))
     if os.fstat(data.fileno()).st_size <= _ONE_REQUEST:
         return upload(name, data, **options)
     # Nothing is kept of blocks to be compared afterwards, so the store compares each as it comes; to make that no

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
@@ -55,7 +56,15 @@ def _bucket(current: Any, name: str) -> Any:
     bucket = current().bucket(name)
     theirs = bucket.list_blobs
     bucket.list_blobs = lambda **options: _Noted(theirs(**options))
+    bucket.blob = partial(_labelled, bucket.blob)
     return bucket
+
+
+def _labelled(blob: Any, name: str, **options: Any) -> Any:
+    """An object to be, with the type that it is sent with; a download asks for its content alone."""
+    made = blob(name, **options)
+    made.content_type = content_type(name.rpartition("/")[2])
+    return made
 
 
 class _Noted:

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again, unfinished
 from artifactd.tracking.sdks.checksums import Checksum, note
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
@@ -56,11 +57,21 @@ def summing(size: int) -> Checksum:
 
 def _upload(client: Any, in_parts: Callable[..., None], **call: Any) -> None:
     """Send a small object by the one request that it is: boto3's transfers start three threads for each."""
+    call["ExtraArgs"] = _labelled(call["Filename"], call["ExtraArgs"] or {})
     if os.path.getsize(call["Filename"]) >= _PART:
         in_parts(**call)
         return
     with open(call["Filename"], "rb") as body:
-        client.put_object(Bucket=call["Bucket"], Key=call["Key"], Body=body, **(call["ExtraArgs"] or {}))
+        client.put_object(Bucket=call["Bucket"], Key=call["Key"], Body=body, **call["ExtraArgs"])
+
+
+def _labelled(path: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes with an object: of type and encoding what the user has set, or else what its name says."""
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository  # noqa: PLC0415 (MLflow is slow)
+
+    kept = {name: value for name, value in extra.items() if name not in ("ContentType", "ContentEncoding")}
+    theirs = S3ArtifactRepository.get_s3_file_upload_extra_args() or {}
+    return {**kept, "ContentType": content_type(os.path.basename(path)), **theirs}
 
 
 def _time(value: Any) -> datetime:

@@ -1,0 +1,45 @@
+"""How often a file is read for its digest and its upload."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+
+from costs import MIB, read_bytes, timed
+from dropping import write_files
+from rows import OURS, Goal, Row, interleaved
+from setting import Setting
+
+
+def measure(setting: Setting) -> Iterator[Row]:
+    """A row for each store: bytes read from files by the service, whether from disk or from the page cache."""
+    size = setting.scale.hashing_mib
+    for store in ("local", "server", "s3"):
+        form = setting.form(store)
+        base = setting.folder("hashing")
+        with ExitStack() as ends:
+            service = setting.service("hashing", form, ends)
+            service.drop(write_files(base / "warm", 8, 4096))
+            times = []
+            for n in range(min(3, setting.scale.rounds)):
+                source = write_files(base / f"big-{n}", 1, size * MIB)
+                before = read_bytes(service.pid)
+                service.drop(source)
+                times.append((read_bytes(service.pid) - before) / (size * MIB))
+            told = _sums(str(service.run / "big-0" / "0.bin"), setting.scale.rounds)
+        shutil.rmtree(base, ignore_errors=True)
+        # A few per cent more are its libraries' modules and the like.
+        yield Row("hashing", f"reads of each byte, {size:,} MiB: {form.name}", "times", {OURS: times},
+                  [Goal("value", 1.05)], note=told)  # fmt: skip
+
+
+def _sums(path: str, rounds: int) -> str:
+    sums = [name for name in ("sha256sum", "b3sum") if shutil.which(name)]
+
+    def summed(name: str, _round: int) -> float:
+        return timed([name, path])
+
+    values = interleaved(min(3, rounds), {name: partial(summed, name) for name in sums})
+    return ", ".join(f"{name} alone {sorted(seconds)[len(seconds) // 2]:.2f} s" for name, seconds in values.items())
