@@ -58,6 +58,7 @@ class Fault:
         times: So many requests, then none; 0 for all.
         spares: Requests with such headers do not meet it.
         beyond: So many requests at a time do not meet it.
+        takes: Seconds that a request which does not meet it takes at least.
     """
 
     kind: Literal["refuse", "black_hole", "hang", "cut", "throttle", "answer", "drop"]
@@ -69,6 +70,7 @@ class Fault:
     times: int = 0
     spares: Callable[[Mapping[str, str]], bool] = _none
     beyond: int = 0
+    takes: float = 0.0
 
 
 @dataclass
@@ -169,11 +171,14 @@ class Proxy:
             return fault
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
+    def passing(self, method: str, path: str) -> Iterator[None]:
         """A request is passed on, and not answered yet."""
         with self.lock:
             self._passing += 1
+            fault = self._fault
         try:
+            if fault is not None and fault.where(method, path):
+                time.sleep(fault.takes)
             yield
         finally:
             with self.lock:
@@ -261,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "/login":
                 self._answer(200, (("Content-Type", "text/html"),), LOGIN)
                 return
-            with proxy.passing():
+            with proxy.passing(self.command, path):
                 self._forward(path, body, fault)
         except (_CutError, OSError, http.client.HTTPException):
             self.close_connection = True

@@ -23,6 +23,8 @@ SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce y
 WORKERS = 4
 RUNS = 6
 FILES = 12
+# Uploads of two workers at once do meet: without it, each may find the moments in which the other sends nothing.
+TAKES = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def _s3(request: pytest.FixtureRequest) -> Iterator[Crowd]:
     try:
         yield Crowd(
             Form("crowded S3", server.uri, f"{store.artifact_location}/crowd", environ), proxy,
-            Fault("answer", where=uploads, status=503, headers=xml, body=SLOW_DOWN, beyond=1),
+            Fault("answer", where=uploads, status=503, headers=xml, body=SLOW_DOWN, beyond=1, takes=TAKES),
         )  # fmt: skip
     finally:
         proxy.close()
@@ -57,7 +59,7 @@ def _server(request: pytest.FixtureRequest) -> Iterator[Crowd]:
     try:
         yield Crowd(
             Form("crowded server", proxy.uri), proxy,
-            Fault("answer", where=uploads, status=429, headers=(("Retry-After", "1"),), beyond=1),
+            Fault("answer", where=uploads, status=429, headers=(("Retry-After", "1"),), beyond=1, takes=TAKES),
         )  # fmt: skip
     finally:
         proxy.close()
