@@ -16,7 +16,7 @@ from stores.form import Form
 from support import Program, wait_for
 
 SETTLE = 0.3
-"""Seconds of the settle time that ``support.Program`` sets."""
+"""Seconds of the settle time that ``support.Program`` sets by itself."""
 
 RUN = "run-1"
 
@@ -31,15 +31,17 @@ class Service:
         watch: Further keys of the watch.
         environ: Further variables; ``PYTHONPATH`` runs another version of the program.
         wrapper: A command that becomes the service.
+        settle: Seconds.
     """
 
     def __init__(
         self, base: Path, form: Form, *, experiment: str = "benchmark", watch: str = "",
-        environ: dict[str, str] | None = None, wrapper: tuple[str, ...] = (),
+        environ: dict[str, str] | None = None, wrapper: tuple[str, ...] = (), settle: float = SETTLE,
     ) -> None:  # fmt: skip
         location = "" if form.artifact_location is None else f'artifact_location = "{form.artifact_location}"\n'
         base.mkdir(parents=True, exist_ok=True)
-        self.program = Program(base, tracking_uri=form.tracking_uri, more=location, watch=watch)
+        self.program = Program(base, tracking_uri=form.tracking_uri, more=location, watch=watch, settle=settle)
+        self.settle = settle
         self.program.wrapper = wrapper
         self.receipts = Receipts(self.program.log)
         self.experiment = self.program.drop / experiment

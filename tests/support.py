@@ -79,7 +79,9 @@ class Program:
     wrapper: tuple[str, ...] = ()
     python: str = ""
 
-    def __init__(self, base: Path, *, tracking_uri: str | None = None, watch: str = "", more: str = "") -> None:
+    def __init__(
+        self, base: Path, *, tracking_uri: str | None = None, watch: str = "", more: str = "", settle: float = 0.3
+    ) -> None:
         self.base = base
         self.drop = base / "drop"
         self.state = base / "state"
@@ -87,7 +89,8 @@ class Program:
         self.drop.mkdir(parents=True, exist_ok=True)
         target = "" if tracking_uri is None else f'[mlflow]\ntracking_uri = "{tracking_uri}"\n'
         self.config.write_text(
-            f'state_dir = "{self.state}"\n{target}{more}\n[[watch]]\npath = "{self.drop}"\nsettle = "0.3s"\n{watch}\n'
+            f'state_dir = "{self.state}"\n{target}{more}\n[[watch]]\npath = "{self.drop}"\n'
+            f'settle = "{settle}s"\n{watch}\n'
         )
         self.log = base / "service.log"
         self._service: subprocess.Popen[bytes] | None = None
