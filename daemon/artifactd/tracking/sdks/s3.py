@@ -13,6 +13,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 from artifactd.tracking import tether
@@ -109,6 +110,12 @@ def _listed(parsed: dict[str, Any], **_: Any) -> None:
         note(item["Key"], item.get("ETag", "").strip('"'))
 
 
+def _at_once(request: Any, **_: Any) -> None:
+    """Have a small content go out with its headers: to ask first whether it is wanted takes longer than to send it."""
+    if isinstance(request.body, bytes | BytesIO) and "Expect" in request.headers:  # no file is given as bytes
+        del request.headers["Expect"]
+
+
 def _again(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
     """Seconds after which a part is sent again; None where it is not."""
     if response is None or attempts > again.TRIES or not again.passes(response[0].status_code):
@@ -164,6 +171,7 @@ def _client() -> Any:
         preferred_transfer_client="classic",
     )
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
+    client.meta.events.register("before-send.s3.PutObject", _at_once)
     client.meta.events.register("needs-retry.s3.UploadPart", _again)
     unfinished.watch(client)
     client.upload_file = partial(_upload, client, partial(client.upload_file, Config=once))
