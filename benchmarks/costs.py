@@ -67,14 +67,15 @@ def pss(pid: int) -> float:
     return total / 1024
 
 
-def read_bytes(pid: int) -> int:
-    """Bytes that a process and all that it started have read from files, out of the page cache or not."""
-    total = 0
+def read_bytes(pid: int) -> tuple[int, int]:
+    """Bytes that a process and all that it started have read: from the disk, and from files, in memory or not."""
+    disk = every = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{one}/io").read_text().splitlines()
-            total += int(lines[0].removeprefix("rchar: "))
-    return total
+            lines = dict(line.split(": ") for line in Path(f"/proc/{one}/io").read_text().splitlines())
+            disk += int(lines["read_bytes"])
+            every += int(lines["rchar"])
+    return disk, every
 
 
 @dataclass(slots=True)

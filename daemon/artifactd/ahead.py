@@ -157,7 +157,7 @@ def _ask(config: Config, job: Job) -> Made:
     """Have a delivery process do one job: MLflow, and what it needs of the environment, stay out of this one."""
     require_engine(config.tracking_uri)
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pool = Pool(1, config.tracking_uri)
+    pool = Pool(1, config.tracking_uri, embedded=config.embedded_artifacts if config.embedded else None)
     deadline = time.monotonic() + WITHIN
     tries = 0
     try:

@@ -113,8 +113,9 @@ class Engine:
         self.target_name = mask(config.tracking_uri)
         self._limits.use(config.upload, time.time())
         self._pool = Pool(
-            _workers(config), config.tracking_uri, (self._lock.fileno,), self._staging, self._limits.shared
-        )
+            _workers(config), config.tracking_uri, (self._lock.fileno,), self._staging, self._limits.shared,
+            config.mlflow.artifact_location or (embedded.as_uri() if embedded else None), embedded,
+        )  # fmt: skip
         self.ledger.keep_target(self.target_name)
         settle = max((w.settle for w in config.watch), default=0.0)
         self.ledger.cut_waits(time.time(), settle=settle, retry=config.retry.maximum)

@@ -398,7 +398,7 @@ class Hands:
 
     def __init__(
         self, lag: Lag, ready: int, size: int, _uri: str, keep: Iterable[int] = (), staging: Path | None = None,
-        limits: object = None,
+        limits: object = None, _artifacts: str | None = None, _embedded: Path | None = None,
     ) -> None:  # fmt: skip
         self.size = size
         self.alive = False

@@ -18,10 +18,11 @@ import signal
 import socket
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from artifactd import __version__, throttle
 from artifactd.delivery import worker
-from artifactd.tracking import environment, shaping
+from artifactd.tracking import environment, shaping, warm
 
 _PR_SET_PDEATHSIG = 1
 VERSION = __version__.encode().ljust(32)
@@ -41,10 +42,20 @@ def main(argv: list[str]) -> None:
     logging.disable(logging.CRITICAL)  # MLflow's own words; failures are told as data
     # From the environment: a URI may hold a password, and a command line is for all to see.
     environment.prepare(os.environ["MLFLOW_TRACKING_URI"])
-    environment.preload()
+    warm.spare_heaps()
+    gc.disable()  # its rounds would leave holes, which each process then fills for itself
+    with warm.without_frames():
+        environment.preload()
+        embedded = os.environ.get(environment.EMBEDDED)
+        warm.import_stores(
+            os.environ["MLFLOW_TRACKING_URI"],
+            os.environ.get(environment.ARTIFACTS, ""),
+            Path(embedded) if embedded else None,
+        )
     limits = throttle.Shared(int(argv[2])) if argv[2:] else None
     signal.signal(throttle.NEWS, lambda *_: _limit(limits))
     gc.freeze()
+    gc.enable()
     control.sendall(VERSION)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)

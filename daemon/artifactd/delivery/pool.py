@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -21,7 +22,15 @@ from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcome
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
 from artifactd.secrets import mask
 from artifactd.throttle import NEWS, Shared
-from artifactd.tracking.environment import IN_FLIGHT, REQUEST_TIMEOUT, SLOWEST, SPOOL_RATE, UNFINISHED
+from artifactd.tracking.environment import (
+    ARTIFACTS,
+    EMBEDDED,
+    IN_FLIGHT,
+    REQUEST_TIMEOUT,
+    SLOWEST,
+    SPOOL_RATE,
+    UNFINISHED,
+)
 
 STUCK_AFTER = 2 * (REQUEST_TIMEOUT + IN_FLIGHT // SLOWEST)
 """Seconds without a byte moved after which a worker is ended; plus the time its largest file may be spooled."""
@@ -72,6 +81,8 @@ class Pool:
         staging: Folder for temporary files, made if need be; None for the system's. Its owner removes what killed
             workers leave in it.
         limits: What the workers keep to together.
+        artifacts: Where new experiments keep theirs, so that what talks to it is imported once; None: the server says.
+        embedded: The embedded store's artifact folder, where that is what is used.
     """
 
     def __init__(
@@ -81,12 +92,16 @@ class Pool:
         keep: Sequence[int] = (),
         staging: Path | None = None,
         limits: Shared | None = None,
+        artifacts: str | None = None,
+        embedded: Path | None = None,
     ) -> None:
         self.size = size
         self._limits = [] if limits is None else [limits.fd]
         self._staging = staging
         self._uri = tracking_uri
+        self._artifacts = urlsplit(artifacts).scheme or "file" if artifacts else ""
         self._keep = tuple(keep)
+        self._embedded = "" if embedded is None else str(embedded)
         self._nursery: _Nursery | None = None
         self._workers: dict[Connection, Worker] = {}
 
@@ -142,6 +157,8 @@ class Pool:
                 **failpoint.for_children(),
                 **temporary,
                 "MLFLOW_TRACKING_URI": self._uri,
+                ARTIFACTS: self._artifacts,
+                EMBEDDED: self._embedded,
             },
             cwd="/",
         )

@@ -276,7 +276,7 @@ def _send_new(
 
     sent = None
     if beside:
-        with hashing(fd, checksum) as digest_is:
+        with hashing(fd, checksum, near=store.tells) as digest_is:
             sent = send()
         digest = digest_is()
     else:
@@ -320,8 +320,10 @@ def _send_snapshot(fd: int, seen: Signature, file: DueFile, store: RunArtifacts,
 def verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivered]:
     """Ask the store, folder by folder, whether it lists what was sent with its size, and whether it has the content."""
     results: list[Stored | NotDelivered] = []
-    for folder in {s.file.dir for s in sent}:
-        group = [s for s in sent if s.file.dir == folder]
+    groups: dict[str, list[Stored]] = {}
+    for s in sent:
+        groups.setdefault(s.file.dir, []).append(s)
+    for folder, group in groups.items():
         begun = time.monotonic()
         try:
             failpoint.reach("verify.before")
@@ -334,7 +336,7 @@ def verify(sent: list[Stored], store: RunArtifacts) -> list[Stored | NotDelivere
         for s in group:
             failure = _not_held(s, listed.get(s.file.leaf), store)
             if failure is None:
-                results.append(replace(s, seconds=s.seconds + took))
+                results.append(Stored(s.file, s.digest, s.size, s.sent, s.seconds + took, s.told))
             else:
                 results.append(NotDelivered(s.file, failure, s.sent or 0, touched=True))
     return results

@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking import environment, limits, sdks
+from artifactd.tracking import environment, limits, sdks, short
 from artifactd.tracking.answers import check_answers
-from artifactd.tracking.blocks import refuse_uneven
+from artifactd.tracking.blocks import refuse_uneven, tell_parts
 from artifactd.tracking.classify import classify
 from artifactd.tracking.links import linked
-from artifactd.tracking.steady import ChangedError, install, steady
+from artifactd.tracking.steady import ChangedError, install, opens_by_us, steady
 from artifactd.tracking.way import parts_from
 
 Checksum = sdks.Checksum
@@ -84,7 +84,9 @@ class RunArtifacts:
             self._repo: Any = sdks.repository(artifact_uri, tracking_uri)
             if isinstance(self._repo, http_artifact_repo.HttpArtifactRepository):
                 refuse_uneven(self._repo)
+                tell_parts(self._repo)
             self._is_object_store = sdks.is_ours(self._repo)
+            self._tells = self._is_object_store or opens_by_us(self._repo)
             self._answered = float("-inf")
             self._sums: dict[str, str] = {}
             self._said: dict[str, str] = {}
@@ -92,6 +94,7 @@ class RunArtifacts:
             self._local = local.LocalRepository(artifact_uri, tracking_uri) if is_plain else None
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
+            self._short = short.way(self._repo, self._local)
         except Exception as exc:
             raise self._classed(exc) from exc
 
@@ -102,6 +105,11 @@ class RunArtifacts:
         A local root is made slower by that, and an SFTP session is for one thread.
         """
         return self._is_object_store or self._scope is Scope.TARGET
+
+    @property
+    def tells(self) -> bool:
+        """Whether an upload says how far it is, as ``tether`` wants it: not those of other stores' plugins."""
+        return self._tells
 
     def summing(self, size: int) -> sdks.Checksum | None:
         """What the store will say of a content besides its size, to be fed with it; None where it says nothing of use.
@@ -132,15 +140,23 @@ class RunArtifacts:
         if size >= _ASK_FIRST and self._scope is Scope.TARGET and size < (parts_from(self._tracking_uri) or size + 1):
             self._refuse_too_large(size)
         source = None
+        done = False
         try:
-            if self._local is not None:
+            if size <= short.SMALL and self._short is not None:
+                content = short.read(fd, size, unchanged, local=self._root is not None)
+                if content is None:
+                    raise ChangedError(0)
+                done = self._short(content, fd, folder, leaf)
+            elif self._local is not None:
                 path = f"/proc/self/fd/{fd}"
                 with steady(path, size, unchanged, local=True) as source:
                     done = self._local.put(path, folder, leaf)
-            if self._local is None or not done:
+            if not done:
                 local = self._root is not None
                 with linked(fd, leaf) as path, steady(path, size, unchanged, local=local) as source:
                     self._repo.log_artifact(path, folder or None)
+        except ChangedError:
+            raise
         except Exception as exc:
             if source is not None and source.changed:
                 raise ChangedError(source.sent) from exc

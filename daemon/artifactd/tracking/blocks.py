@@ -12,6 +12,8 @@ import binascii
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from artifactd.tracking import tether
+
 
 def refuse_uneven(repo: Any) -> None:
     """Have a repository of MLflow's for ``mlflow-artifacts:`` send a file whole where its parts could not be joined.
@@ -30,6 +32,22 @@ def refuse_uneven(repo: Any) -> None:
         return made
 
     repo.create_multipart_upload = create_even
+
+
+def tell_parts(repo: Any) -> None:
+    """Have a repository of MLflow's for ``mlflow-artifacts:`` tell ``tether`` of each part that it has sent.
+
+    Args:
+        repo: Changed in place.
+    """
+    upload_part = repo._upload_part
+
+    def upload(*, size: int, **call: Any) -> Any:
+        part = upload_part(size=size, **call)
+        tether.sent(size)
+        return part
+
+    repo._upload_part = upload
 
 
 def _length(url: str) -> int:

@@ -36,6 +36,15 @@ slack = 0.0
 UNFINISHED = "_ARTIFACTD_UNFINISHED"
 """The variable that names a folder, which outlives processes, for what they may leave open in a store."""
 
+ARTIFACTS = "_ARTIFACTD_ARTIFACTS"
+"""The variable that tells the nursery the scheme of where new experiments keep their artifacts."""
+
+EMBEDDED = "_ARTIFACTD_EMBEDDED"
+"""The variable that tells the nursery the artifact folder of the embedded store, where that is what is used."""
+
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+"""The variable from which MLflow takes the time of each request."""
+
 _OURS = {
     # One policy governs, and it is not hidden in the client: seven silent retries make a dead port take 246 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -68,7 +77,9 @@ def expect_bytes(size: int, patience: int = REQUEST_TIMEOUT) -> None:
     """
     global slack  # noqa: PLW0603 (MLflow's is as global: the environment)
     silent = min(size, IN_FLIGHT) // SLOWEST + size // SPOOL_RATE
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(patience + silent)
+    timeout = str(patience + silent)
+    if os.environ.get(TIMEOUT) != timeout:  # to set it costs more than to ask
+        os.environ[TIMEOUT] = timeout
     slack = patience - REQUEST_TIMEOUT + min(size / SPOOL_RATE, LONGEST_COMMIT)
 
 

@@ -13,10 +13,12 @@ Importing this imports MLflow.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import shutil
 import socket
+import stat
+from collections.abc import Callable
 
 from mlflow.store.artifact.local_artifact_repo import _TEMP_ARTIFACT_PREFIX, LocalArtifactRepository
 
@@ -28,6 +30,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
 """Mode of what is not whole yet; then it gets its source's."""
 _BLOCK = 2**20
+_NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.EINVAL)
 
 
 class LocalRepository(LocalArtifactRepository):  # type: ignore[misc]
@@ -52,14 +55,36 @@ class LocalRepository(LocalArtifactRepository):  # type: ignore[misc]
         if fd is None:
             return False
         try:
-            _put(source, fd, name)
+            with opened(source) as stream:
+                _put(lambda to: _copy(stream, to), stream.fileno(), fd, name)
+        finally:
+            os.close(fd)
+        return True
+
+    def write(self, content: bytes, like: int, folder: str, name: str) -> bool:
+        """As ``put``, of a content that was read before.
+
+        Args:
+            content: All of it.
+            like: The open file that it was read from, for times and mode.
+            folder: As in ``put``.
+            name: The artifact's.
+        """
+        fd = self._opened(folder)
+        if fd is None:
+            return False
+        try:
+            _put(lambda to: _write(to, content), like, fd, name)
         finally:
             os.close(fd)
         return True
 
     def _opened(self, folder: str) -> int | None:
-        os.makedirs(self.artifact_dir, exist_ok=True)
-        fd = os.open(self.artifact_dir, _ROOT)
+        try:
+            fd = os.open(self.artifact_dir, _ROOT)
+        except FileNotFoundError:
+            os.makedirs(self.artifact_dir, exist_ok=True)
+            fd = os.open(self.artifact_dir, _ROOT)
         try:
             for part in folder.split("/") if folder else ():
                 deeper = _step(fd, part)
@@ -85,26 +110,44 @@ def _step(fd: int, name: str) -> int:
         return os.open(name, _STEP, dir_fd=fd)
 
 
-def _put(source: str, folder: int, name: str) -> None:
+def _put(fill: Callable[[int], None], like: int, folder: int, name: str) -> None:
     whose = os.fsencode(f"{socket.gethostname()}/{name}")
     part = _TEMP_ARTIFACT_PREFIX + hashlib.blake2b(whose, digest_size=16).hexdigest()
-    with opened(source) as stream:
+    try:
+        fd = os.open(part, _NEW, _PRIVATE, dir_fd=folder)
+    except FileExistsError:
+        os.unlink(part, dir_fd=folder)
+        fd = os.open(part, _NEW, _PRIVATE, dir_fd=folder)
+    try:
         try:
-            fd = os.open(part, _NEW, _PRIVATE, dir_fd=folder)
-        except FileExistsError:
+            fill(fd)
+            _liken(fd, like)
+        finally:
+            os.close(fd)
+        os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=folder)
-            fd = os.open(part, _NEW, _PRIVATE, dir_fd=folder)
-        try:
-            try:
-                _copy(stream, fd)
-                shutil.copystat(source, f"/proc/self/fd/{fd}")
-            finally:
-                os.close(fd)
-            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part, dir_fd=folder)
+        raise
+
+
+def _liken(fd: int, like: int) -> None:
+    """Give an open file another one's times, mode and attributes, as ``shutil.copystat`` does by their paths."""
+    st = os.fstat(like)
+    os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+    try:
+        names = os.listxattr(like)
+    except OSError as exc:
+        if exc.errno not in _NO_ATTRIBUTES:
             raise
+        names = []
+    for name in names:
+        try:
+            os.setxattr(fd, name, os.getxattr(like, name))
+        except OSError as exc:
+            if exc.errno not in (*_NO_ATTRIBUTES, errno.EPERM, errno.EACCES):
+                raise
+    os.fchmod(fd, stat.S_IMODE(st.st_mode))
 
 
 def _copy(stream: SteadyFile, fd: int) -> None:
@@ -113,6 +156,10 @@ def _copy(stream: SteadyFile, fd: int) -> None:
             pass
         return
     while block := stream.read(_BLOCK):
-        rest = memoryview(block)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        _write(fd, block)
+
+
+def _write(fd: int, content: bytes) -> None:
+    count = os.write(fd, content)
+    while count < len(content):
+        count += os.write(fd, memoryview(content)[count:])

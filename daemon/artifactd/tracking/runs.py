@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from artifactd import failpoint
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.tracking import election
+from artifactd.tracking.brief import brief
 from artifactd.tracking.classify import classify
 from artifactd.tracking.election import KEY_TAG
 
@@ -119,11 +120,11 @@ def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
         DeliveryError: The run or its experiment is deleted or unknown, or the server cannot be asked.
     """
     try:
-        run = client.get_run(run_id)
+        run = brief(client, run_id)
         experiment_deleted = False
-        if run.info.lifecycle_stage == "active":
-            return RunInfo(run_id, run.info.status, run.info.artifact_uri, experiment_id=str(run.info.experiment_id))
-        experiment = client.get_experiment(run.info.experiment_id)
+        if run.lifecycle_stage == "active":
+            return RunInfo(run_id, run.status, run.artifact_uri, experiment_id=run.experiment_id)
+        experiment = client.get_experiment(run.experiment_id)
         experiment_deleted = experiment.lifecycle_stage != "active"
     except Exception as exc:
         failure = classify(exc, target=target, scope=Scope.TARGET)
@@ -134,7 +135,7 @@ def inspect_run(client: MlflowClient, run_id: str, target: str) -> RunInfo:
             )  # fmt: skip
         raise DeliveryError(failure) from exc
     if experiment_deleted:
-        raise DeliveryError(_deleted_experiment(experiment.name, run.info.experiment_id))
+        raise DeliveryError(_deleted_experiment(experiment.name, run.experiment_id))
     raise DeliveryError(_deleted_run(run_id))
 
 

@@ -6,6 +6,7 @@ notices.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
@@ -110,4 +111,11 @@ def _make_embedded(tracking_uri: str, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
     artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = tracking_uri.partition("sqlite:///")[2]
+    if (tracking_uri, artifacts) in _made and os.path.exists(file) and os.path.getsize(file):
+        return  # by the process that this one was forked from: to look through its tables again costs 11 MiB
     SqlAlchemyStore(tracking_uri, artifacts.as_uri())
+    _made.add((tracking_uri, artifacts))
+
+
+_made: set[tuple[str, Path]] = set()

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from artifactd import throttle
+from artifactd.tracking import tether
 
 _EVERY = 2**20
 """Bytes between two questions whether the file is still what it was."""
@@ -82,6 +84,11 @@ def install(*modules: ModuleType) -> None:
         module.open = _open  # type: ignore[attr-defined]
 
 
+def opens_by_us(repo: object) -> bool:
+    """Whether this repository of MLflow's opens what it sends by way of us."""
+    return any(getattr(sys.modules[kind.__module__], "open", None) is _open for kind in type(repo).__mro__)
+
+
 def opened(path: str) -> SteadyFile:
     """Open what is sent from `path` now; without ``steady`` around it, any file, which is taken to stay as it is."""
     source = _here.source
@@ -113,6 +120,7 @@ class SteadyFile(io.FileIO):
             raise ChangedError(0)
         self._left = source.size
         self._unchecked = 0
+        self._told = 0
 
     @property
     def len(self) -> int:
@@ -155,6 +163,9 @@ class SteadyFile(io.FileIO):
             if (wanted and not count) or not self._source.unchanged():
                 self._source.changed = True
                 raise ChangedError(self._source.sent)
+            at = self._source.size - self._left
+            told, self._told = self._told, at
+            tether.sent(at - told)
         self._source.sent += count
 
     def readall(self) -> bytes:  # noqa: D102

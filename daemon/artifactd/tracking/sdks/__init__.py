@@ -7,13 +7,15 @@ when to try again is for ``delivery/backoff.py``, which a user can see and set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from artifactd.tracking.sdks import azure, gcs, s3
 from artifactd.tracking.sdks.checksums import Checksum, noting
 
-__all__ = ["Checksum", "is_ours", "noting", "renew", "repository", "summing"]
+__all__ = ["Checksum", "is_ours", "noting", "renew", "repository", "small", "summing"]
 
 _MODULES = {
     "mlflow.store.artifact.s3_artifact_repo": s3,
@@ -53,6 +55,11 @@ def summing(repo: object, size: int) -> Checksum | None:
     """What the store will say of a content of so many bytes, to be fed with it; None where it says nothing."""
     sdk = _MODULES.get(type(repo).__module__)
     return None if sdk is None else sdk.summing(size)
+
+
+def small(repo: object) -> Callable[[bytes, int, str, str], bool] | None:
+    """As ``tracking.short.way``, of these stores."""
+    return partial(s3.put, repo) if _MODULES.get(type(repo).__module__) is s3 else None
 
 
 def renew() -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from artifactd.tracking import tether
 from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
@@ -80,10 +81,19 @@ def _upload(upload: Any, name: str, data: Any, **options: Any) -> Any:
 
     options["content_settings"] = ContentSettings(content_type=content_type(name.rpartition("/")[2]))
     if os.fstat(data.fileno()).st_size <= _ONE_REQUEST:
+        tether.let_go()
         return upload(name, data, **options)
     # Nothing is kept of blocks to be compared afterwards, so the store compares each as it comes; to make that no
     # slower, one is summed up while another is on its way.
-    blocks = {"validate_content": True, "max_concurrency": _BLOCKS_AT_A_TIME}
+    blocks: dict[str, Any] = {"validate_content": True, "max_concurrency": _BLOCKS_AT_A_TIME}
+    done = 0
+
+    def sent(now: int, _: int | None) -> None:
+        nonlocal done
+        before, done = done, now
+        tether.sent(now - before)
+
+    blocks["progress_hook"] = sent
     return upload(name, data, **options, **blocks, retry_total=again.TRIES, retry_connect=0, retry_read=0)
 
 

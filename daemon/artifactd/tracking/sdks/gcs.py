@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from artifactd.tracking import tether
 from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
@@ -64,7 +65,13 @@ def _labelled(blob: Any, name: str, **options: Any) -> Any:
     """An object to be, with the type that it is sent with; a download asks for its content alone."""
     made = blob(name, **options)
     made.content_type = content_type(name.rpartition("/")[2])
+    made.upload_from_filename = partial(_upload, made)
     return made
+
+
+def _upload(blob: Any, filename: str, **options: Any) -> None:
+    with tether.Pieces(filename) as stream:
+        blob.upload_from_file(stream, size=os.fstat(stream.fileno()).st_size, **options)
 
 
 class _Noted:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
+from io import BytesIO
 from typing import Any
 
+from artifactd.tracking import tether
 from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again, unfinished
 from artifactd.tracking.sdks.checksums import Checksum, note
@@ -59,10 +62,25 @@ def _upload(client: Any, in_parts: Callable[..., None], **call: Any) -> None:
     """Send a small object by the one request that it is: boto3's transfers start three threads for each."""
     call["ExtraArgs"] = _labelled(call["Filename"], call["ExtraArgs"] or {})
     if os.path.getsize(call["Filename"]) >= _PART:
-        in_parts(**call)
+        in_parts(**call, Callback=tether.sent)
         return
     with open(call["Filename"], "rb") as body:
         client.put_object(Bucket=call["Bucket"], Key=call["Key"], Body=body, **call["ExtraArgs"])
+
+
+def put(repo: Any, content: bytes, _like: int, folder: str, leaf: str) -> bool:
+    """Store a small content as MLflow's own ``log_artifact`` does; always True.
+
+    Args:
+        repo: Of ``repository``.
+        content: All of it.
+        folder: Artifact path of the folder.
+        leaf: The artifact's name.
+    """
+    bucket, top = repo.parse_s3_compliant_uri(repo.artifact_uri)
+    call = {"Bucket": bucket, "Key": posixpath.join(top, folder, leaf), "Body": content}
+    repo._get_s3_client().put_object(**call, **_labelled(leaf, repo._bucket_owner_params))
+    return True
 
 
 def _labelled(path: str, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,11 +110,34 @@ def _listed(parsed: dict[str, Any], **_: Any) -> None:
         note(item["Key"], item.get("ETag", "").strip('"'))
 
 
+def _at_once(request: Any, **_: Any) -> None:
+    """Have a small content go out with its headers: to ask first whether it is wanted takes longer than to send it."""
+    if isinstance(request.body, bytes | BytesIO) and "Expect" in request.headers:  # no file is given as bytes
+        del request.headers["Expect"]
+
+
 def _again(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
     """Seconds after which a part is sent again; None where it is not."""
     if response is None or attempts > again.TRIES or not again.passes(response[0].status_code):
         return None
     return again.wait(attempts)
+
+
+_loader: Any = None
+"""Gives botocore its descriptions of services; kept, those of S3 are read once for all processes forked from this."""
+
+
+def preload() -> None:
+    """Import the SDK, and read what it knows of S3: half of what a process would need for itself; nobody is asked."""
+    import boto3.s3.transfer  # noqa: F401, PLC0415  (an extra)
+    import mlflow.store.artifact.s3_artifact_repo  # noqa: F401, PLC0415
+    from botocore.session import Session  # noqa: PLC0415
+
+    global _loader  # noqa: PLW0603
+    session = Session()
+    nobody = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    session.create_client("s3", region_name="us-east-1", **nobody).close()
+    _loader = session.get_component("data_loader")
 
 
 def _client() -> Any:
@@ -108,6 +149,8 @@ def _client() -> Any:
 
     install()
     session = Session()
+    if _loader is not None:
+        session.register_component("data_loader", _loader)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     session.set_default_client_config(
         Config(
@@ -128,6 +171,7 @@ def _client() -> Any:
         preferred_transfer_client="classic",
     )
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
+    client.meta.events.register("before-send.s3.PutObject", _at_once)
     client.meta.events.register("needs-retry.s3.UploadPart", _again)
     unfinished.watch(client)
     client.upload_file = partial(_upload, client, partial(client.upload_file, Config=once))

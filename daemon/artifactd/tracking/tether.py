@@ -1,0 +1,92 @@
+"""Two readers of one big file keep near each other, so that the disk gives each byte once.
+
+What is new is hashed while it is sent, by a thread that reads it by itself: the second to come finds in memory what the
+first has read. With a file larger than the memory that holds only while they are near. So who is ahead by more than
+``APART`` waits for the other. That is about cost alone: whoever does not know of it reads as before.
+
+Stores say how far they are where they read, or where an SDK tells them. What reads large pieces at once (S3 ten parts
+of 8 MiB, Google 100 MiB) is ahead by these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Iterator
+
+APART = 16 * 2**20
+"""Bytes between the two, at most; little beside what any machine keeps of a file that was just read."""
+
+
+class Tether:
+    """What holds the one who hashes and the one who sends together, until either has ended."""
+
+    def __init__(self) -> None:
+        self._moved = threading.Condition()
+        self._sent = self._hashed = 0
+        self._loose = False
+
+    def sent(self, count: int) -> None:
+        """So many more bytes were read to be sent (fewer than 0: they will be read again); waits where that is far."""
+        with self._moved:
+            self._sent += count
+            self._moved.notify_all()
+            while not self._loose and self._sent - self._hashed > APART:
+                self._moved.wait()
+
+    def hashed(self, count: int) -> None:
+        """So many more bytes were read to be hashed; waits where that is far ahead."""
+        with self._moved:
+            self._hashed += count
+            self._moved.notify_all()
+            while not self._loose and self._hashed - self._sent > APART:
+                self._moved.wait()
+
+    def let_go(self) -> None:
+        """From now on neither waits for the other."""
+        with self._moved:
+            self._loose = True
+            self._moved.notify_all()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the upload in this block tell how far it is, from whichever thread. One at a time in a process."""
+        global _held  # noqa: PLW0603 (SDKs read in threads of their own)
+        _held = self
+        try:
+            yield
+        finally:
+            _held = None
+            self.let_go()
+
+
+_held: Tether | None = None
+
+
+def sent(count: int) -> None:
+    """As ``Tether.sent``, of the upload that is under way; nothing where it is on its own."""
+    tether = _held
+    if tether is not None:
+        tether.sent(count)
+
+
+def let_go() -> None:
+    """The upload that is under way reads its file at once, or does not tell how far it is: nobody waits."""
+    tether = _held
+    if tether is not None:
+        tether.let_go()
+
+
+class Pieces(io.FileIO):
+    """A file for who reads a large piece into memory, sends it, and reads the next: sent is what came before."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "rb")
+        self._told = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:  # noqa: D102 (as of any file)
+        at = self.tell()
+        told, self._told = self._told, at
+        sent(at - told)
+        return super().read(-1 if size is None else size) or b""
