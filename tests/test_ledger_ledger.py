@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -426,3 +427,39 @@ def test_in_a_run_that_was_made_anew_other_hosts_may_have_been_first(drop: Tree)
     drop.ledger.set_run_id(drop.run, "r2", "RUNNING", "", fleet=True)
     (file,) = drop.claim()
     assert (file.name, file.digest) == (Name.STRANGE, None)
+
+
+def test_some_files_are_known_by_their_names_however_many(drop: Tree) -> None:
+    names = [b"%d" % n for n in range(150)]
+    for n, name in enumerate(names):
+        drop.want(name, dest=n)
+    for count in (0, 1, 2, 5, 64, 65, 150):
+        assert set(drop.ledger.known_files(drop.folder, [*names[:count], b"new"])) == set(names[:count])
+
+
+def test_folders_in_an_artifact_folder_are_those_that_files_have(drop: Tree) -> None:
+    for n, folder in enumerate(("", "a", "a/b", "a/b/c", "a/d", "a0", "ab")):
+        row = Wanted(b"%d" % n, State.DUE, A, drop.run, folder, str(n), n, due_at=1.0)
+        drop.ledger.want(drop.folder, [row])
+    assert drop.ledger.folders_in(drop.run, "", 9) == {"a", "a0", "ab"}
+    assert drop.ledger.folders_in(drop.run, "a", 9) == {"b", "d"}
+    assert drop.ledger.folders_in(drop.run, "a/b/c", 9) == set()
+    assert drop.ledger.folders_in(drop.run, "a", 3) is None, "there may be more"
+    assert drop.ledger.folders_in(drop.run + 1, "", 9) == set()
+
+
+def test_receipts_of_one_answer_are_counted_together(drop: Tree) -> None:
+    counted = Counter[int]()
+    for n, name in enumerate((b"a", b"b")):
+        drop.want(name, dest=n)
+    for file in drop.claim():
+        drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2, noted=counted)
+    assert drop.ledger.changes(drop.run) == (0, 0)
+    drop.ledger.note_receipts(counted)
+    assert drop.ledger.changes(drop.run) == (2, 0)
+
+
+def test_as_many_are_due_now_as_are_peeked(drop: Tree) -> None:
+    for n in range(5):
+        drop.want(b"%d" % n, dest=n)
+    assert [drop.ledger.due_now(drop.run, now, most) for now, most in ((4.9, 9), (5.0, 9), (5.0, 3))] == [0, 5, 3]

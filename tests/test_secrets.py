@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from artifactd import secrets
 from artifactd.secrets import is_secret_name, mask, mask_event
 
 MASKED = [
@@ -131,6 +133,27 @@ def test_masks_the_environments_secrets_wherever_they_occur(name: str, monkeypat
     assert mask("it is another") == "it is ***"
     monkeypatch.delenv(name)
     assert mask("it is another") == "it is another"
+
+
+def test_contract_the_environment_is_a_dict_behind_its_interface() -> None:
+    assert type(os.environb._data) is dict  # type: ignore[attr-defined]
+    assert os.environb._data == dict(os.environb)  # type: ignore[attr-defined]
+
+
+def test_an_environment_without_that_dict_is_read_by_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environb", {b"SOME_TOKEN": b"a-secret"})
+    assert mask("it is a-secret") == "it is ***"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["ghp_", "gho_", "github_pat_", "glpat-", "hf_", "dapi", "AIza", "eyJ", "a" * 40, ".", " "])
+    )
+)
+def test_no_token_is_passed_over_by_the_quick_look(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert secrets._may_hold_token(text) or not secrets._TOKEN.search(text)
 
 
 def test_keeps_short_values_places_and_ordinary_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,3 +236,21 @@ def test_runs_are_judged_after_a_full_scan(
     assert [end.status for _, end in post.ledger.runs_to_end(dict(MARKERS))] == ["KILLED"] * given_up
     post.watched.close()
     post.ledger.close()
+
+
+def test_events_gather_between_two_looks(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "GATHER", 3600.0)
+    post = Post(base, settle="10h")
+    write(post.drop / "e" / "r", "before")
+    post.turn_until("events")
+    write(post.drop / "e" / "r", "first")
+    wait_for(lambda: post.turn() and post.rows() == 2, "the first is looked at")
+    write(post.drop / "e" / "r", "second")
+    wait_for(lambda: post.watched.pause < 3600, "its event has come")
+    assert post.watched.pause > 3000
+    assert post.turn() == 0
+    post.watched.note_delivered(b"e/r/first")
+    assert post.watched.pause > 3000, "nothing of the program's own waits for it"
+    post.watched._hints.hurry()
+    wait_for(lambda: post.turn() and post.rows() == 3, "it is looked at")
+    post.watched.close()

@@ -564,7 +564,8 @@ def test_contract_version() -> None:
         ("run", ["self"]),
         ("on_thread_stop", ["self"]),
         ("_read_event_buffer", ["self", "event_buffer_size"]),
-        ("handle_event", ["self", "event"]),
+        ("read_events", ["self", "event_buffer_size"]),
+        ("_parse_event_buffer", ["event_buffer"]),
         ("start", ["self"]),
         ("stop", ["self"]),
         ("should_keep_running", ["self"]),
@@ -597,16 +598,18 @@ def test_contract_attributes() -> None:
         os.fstat(reader._inotify_fd)
 
 
-def test_contract_the_thread_hands_over_each_event_and_the_overflow() -> None:
+def test_contract_the_thread_asks_for_events_and_hears_of_the_overflow() -> None:
+    overflow = struct.pack("iIII", -1, InotifyConstants.IN_Q_OVERFLOW, 0, 0)
     seen: list[InotifyEvent] = []
 
     class Reader(InotifyFD):
-        def handle_event(self, event: InotifyEvent) -> None:
-            seen.append(event)
+        def read_events(self, *, event_buffer_size: int = 4096) -> list[InotifyEvent]:
+            seen.extend(super().read_events(event_buffer_size=event_buffer_size))
             self._stopped_event.set()
+            return []
 
         def _read_event_buffer(self, event_buffer_size: int) -> bytes:
-            return struct.pack("iIII", -1, InotifyConstants.IN_Q_OVERFLOW, 0, 0)
+            return overflow
 
     reader = Reader()
     reader._is_reading = False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 
 from hypothesis import example, given
@@ -126,3 +127,16 @@ def test_nothing_is_lost_between_threads() -> None:
     assert all(hint.names is not None for hint in taken)
     found = {(hint.rel, name) for hint in taken for name in hint.names or ()}
     assert found == {(b"%d" % (n % 50), b"%d-%d" % (thread, n)) for thread in range(3) for n in range(2000)}
+
+
+def test_what_comes_soon_after_a_take_waits_for_more_and_what_is_urgent_does_not() -> None:
+    hints = Hints(lambda: None, gather=3600)
+    assert hints.pause == math.inf
+    hints.file(b"a", b"one")
+    assert hints.pause == 0, "nothing was taken before it"
+    hints.take()
+    hints.file(b"a", b"two")
+    assert 3500 < hints.pause <= 3600
+    hints.hurry()
+    assert hints.pause == 0
+    assert hints.take() == [Hint(b"a", frozenset({b"two"}), deep=False)]

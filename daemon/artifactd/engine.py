@@ -43,6 +43,9 @@ SLICE = 0.05
 SET_BACK = 1.0
 """Seconds by which the wall clock must jump back to be noticed; less is waited out."""
 
+_LEAST = 0.01
+"""Seconds of the shortest wait for events to gather: a root that cannot be opened is not tried without a pause."""
+
 IDLE_AFTER = 60.0
 """Seconds without work after which the delivery processes go, and MLflow's memory with them."""
 
@@ -251,6 +254,7 @@ class Engine:
                 self.ledger.forget_found()
 
     def _rest(self, longest: float) -> None:
+        longest = min([longest, *(max(w.pause, _LEAST) for w in self._watched)])
         if any(w.scanning for w in self._watched):
             longest = 0.0
         elif self._pool.free and self._rested_at is None:

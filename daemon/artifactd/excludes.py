@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from artifactd.globs import Glob, GlobError, compile_glob, union
+from artifactd.globs import Glob, GlobError, Names, compile_glob, union
 
 
 class LayoutError(ValueError):
@@ -37,7 +37,7 @@ class Ignored:
 class Excludes:
     """Gitignore's way: the last pattern that matches decides, and an excluded folder is so with all in it."""
 
-    __slots__ = ("_has_exceptions", "_names", "_paths", "_rules", "folder")
+    __slots__ = ("_has_exceptions", "_names", "_paths", "_quick", "_rules", "folder")
 
     def __init__(self, excludes: Sequence[Exclude]) -> None:
         globs = [rule_glob("exclude", exclude.glob) for exclude in excludes]
@@ -47,12 +47,16 @@ class Excludes:
         self._has_exceptions = any(glob.is_exception for glob in globs)
         # One look with all patterns at once; by far most names match none.
         self._names = union(glob for glob in globs if glob.is_name)
+        self._quick = Names(glob for glob in globs if glob.is_name)
         self._paths = union(glob for glob in globs if not glob.is_name)
         self.folder = lru_cache(maxsize=4096)(self._find_within)
 
     def file(self, path: str) -> Ignored | None:
         """Give the pattern that leaves a file out, by its path below the watched folder; None for none."""
-        return self.folder(path.rpartition("/")[0]) or self._own(path)
+        folder, _, name = path.rpartition("/")
+        if ignored := self.folder(folder):
+            return ignored
+        return self._own(path) if self._quick.may_have(name) or self._paths.match(path) else None
 
     def _find_within(self, folder: str) -> Ignored | None:
         path = f"{folder}/" if folder else ""

@@ -15,6 +15,8 @@ _FOLDER_MARK = re.compile(r"\(\?P<\w+>/\)")
 # Stands for a newline in names: outside what surrogateescape uses, so '.' and '$' need no special care.
 _NEWLINE = "\udc0a"
 
+_SPECIAL = frozenset("\\[]?")
+
 
 class GlobError(ValueError):
     """A pattern that cannot be used; the message is a sentence without it."""
@@ -33,6 +35,15 @@ class Glob:
     pattern: str
     regex: re.Pattern[str]
     is_exception: bool
+
+    @property
+    def ends(self) -> tuple[str, str] | None:
+        """How each name begins and ends that it can match, where it is of a name; None where that is not known."""
+        body = re.sub(r"\A!?(\*\*/)*", "", self.pattern).removesuffix("/")
+        if not self.is_name or self.pattern != self.pattern.strip() or not _SPECIAL.isdisjoint(body):
+            return None
+        begin, star, _ = body.partition("*")
+        return (begin, body.rpartition("*")[2] if star else "") if body.strip("*") else None
 
     @property
     def is_name(self) -> bool:
@@ -91,6 +102,26 @@ def check_glob(pattern: str) -> str | None:
 def union(globs: Iterable[Glob]) -> re.Pattern[str]:
     """One look with all patterns at once; no pattern matches nothing."""
     return re.compile("|".join(_FOLDER_MARK.sub("/", glob.regex.pattern) for glob in globs) or "(?!)")
+
+
+class Names:
+    """A quick look whether a name may be one of some globs', which for most of a million names ends the matter.
+
+    Args:
+        globs: All of names.
+    """
+
+    __slots__ = ("_begin", "_end", "_known")
+
+    def __init__(self, globs: Iterable[Glob]) -> None:
+        ends = [glob.ends for glob in globs]
+        self._known = all(pair is not None and any(pair) for pair in ends)
+        self._begin = tuple(begin for begin, _ in filter(None, ends) if begin)
+        self._end = tuple(end for begin, end in filter(None, ends) if not begin)
+
+    def may_have(self, name: str) -> bool:
+        """False where none matches."""
+        return not self._known or name.endswith(self._end) or name.startswith(self._begin)
 
 
 def as_text(path: bytes) -> str:

@@ -46,6 +46,9 @@ _MAX_DEPTH = 8
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _NEEDS_QUOTES = re.compile(r"[\s\"'=]|\A\Z")
 _NOT_FIELD = re.compile(r"[^A-Z0-9]+")
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types of values that are what JSON knows as they stand."""
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode  # ``json.dumps`` makes a new one for each line
 
 
 def configure(
@@ -129,7 +132,10 @@ def _escape(char: str) -> str:
 
 def _plain_event(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Turn every value into what JSON knows, so that nothing reaches a renderer unseen by the mask."""
-    return {str(key): _plain(value, 0) for key, value in event.items()}
+    return {
+        key if type(key) is str else str(key): value if type(value) in _PLAIN else _plain(value, 0)
+        for key, value in event.items()
+    }
 
 
 def _plain(value: object, depth: int) -> Any:
@@ -166,8 +172,9 @@ def _text(value: object) -> str:
 
 def _render_json(_logger: object, _method: str, event: EventDict) -> str:
     ordered = {**dict.fromkeys(_HEAD, ""), **event}
+    line = _encode_json(ordered)
     # Pure ASCII suits any stream; lone surrogates, which JSON parsers refuse, become the escape that people see.
-    return _NOT_ASCII.sub(_escape_json, json.dumps(ordered, ensure_ascii=False))
+    return line if line.isascii() else _NOT_ASCII.sub(_escape_json, line)
 
 
 def _escape_json(match: re.Match[str]) -> str:
@@ -232,10 +239,11 @@ class _Lines(_Sink):
         self._lock = threading.Lock()
 
     def write(self, rendered: str) -> None:
-        line = rendered.encode(self._encoding, "backslashreplace").decode(self._encoding) + "\n"
+        if not rendered.isascii():
+            rendered = rendered.encode(self._encoding, "backslashreplace").decode(self._encoding)
         try:
             with self._lock:
-                self._stream.write(line)
+                self._stream.write(rendered + "\n")
                 self._stream.flush()
         except (OSError, ValueError):
             pass  # a reader that went away, a closed stream, a full disk: no reason to stop delivering

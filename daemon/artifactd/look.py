@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from artifactd.errors import Kind
 from artifactd.excludes import Ignored
 from artifactd.layout import Layout
-from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
+from artifactd.ledger import NOTHING_SENT, FileId, Growth, KnownFile, Ledger, State, Wanted
 from artifactd.ledger.looks import CLASH, destination
 from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
 from artifactd.names import RUN_NOTE
-from artifactd.pace import Past, news_due, pace
+from artifactd.pace import news_due, pace
 from artifactd.paths import join
 from artifactd.registration import MODEL, WEIGHTS, ModelRole
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
@@ -46,6 +46,8 @@ class _At:
         model: The model folder that it is, or lies in.
         taken: Destinations of this look's own files.
         ways: By artifact folder, which part of it is stored as a file.
+        folders: By artifact folder, names of the folders in it; None where there are too many.
+        files: How many files are thought about.
     """
 
     root: int
@@ -56,6 +58,8 @@ class _At:
     model: ModelFolder | None = None
     taken: dict[int, bytes] = field(default_factory=dict)
     ways: dict[str, str | None] = field(default_factory=dict)
+    folders: dict[str, set[str] | None] = field(default_factory=dict)
+    files: int = 0
 
 
 @dataclass(slots=True)
@@ -140,7 +144,7 @@ class Looker:
         folder, old_rules = known_folder
         settled = listing.whole and rules == old_rules and model is None and not self._removes
         files, known = self._compare(folder, listing, settled=settled)
-        at = _At(root_fd, folder, listing.rel, facts, now, model)
+        at = _At(root_fd, folder, listing.rel, facts, now, model, files=len(files))
         wanted = self._wanted(at, files, listing.others, known, rules == old_rules, repace)
         if (
             self._removes
@@ -156,7 +160,7 @@ class Looker:
         if wanted and facts is not None and (run := facts.row or facts.known) is not None:
             newest = min(max(row.signature.ctime_ns for row in wanted) / 1e9, now)
             self._ledger.note_change(run, newest, "a file changed", fleet=self._where.fleet)
-        seen.moved += sum(_moves(known.get(row.name), row) for row in wanted)
+        seen.moved += sum(_moves(known[row.name], row) for row in wanted if row.name in known)
         if listing.whole:
             here = listing.files.keys() | listing.others.keys() | (listing.unreadable.keys() - {b""})
             self._ledger.forget(folder, [n for n, k in known.items() if n not in here and k.state is not State.STORED])
@@ -226,23 +230,25 @@ class Looker:
         wanted: list[Wanted] = []
         for name, signature in files.items():
             old = known.get(name)
-            same = old is not None and old.signature == signature
-            due = old is not None and old.state is State.DUE and old.kind is None
-            held = due and old is not None and _is_of_model(old)
-            paced = repace and old is not None and (bool(old.growth) or held)
+            if old is None:
+                wanted.append(self._row(at, name, signature, None))
+                continue
+            same = old.signature == signature
+            due = old.state is State.DUE and old.kind is None
+            held = due and _is_of_model(old)
+            paced = repace and (bool(old.growth) or held)
             # What a marker waits for is no matter of its own folder's rules, or of its time.
             paced |= due and self._layout.checkpoint(join(at.rel, name)) is not None
-            if same and same_rules and old is not None and old.kind != CLASH and not paced:
+            if same and same_rules and old.kind != CLASH and not paced:
                 continue
-            if same and at.model is not None and at.model.partial and old is not None and _is_of_model(old):
+            if same and at.model is not None and at.model.partial and _is_of_model(old):
                 continue
             row = self._row(at, name, signature, old)
-            unmoved = same and old is not None and (old.dest, old.role) == (row.dest, row.role)
-            unmoved = unmoved and row.state is State.DUE
-            if unmoved and old is not None and old.state in (State.STORED, State.UPLOADING):
+            unmoved = same and (old.dest, old.role) == (row.dest, row.role) and row.state is State.DUE
+            if unmoved and old.state in (State.STORED, State.UPLOADING):
                 continue
-            waits = unmoved and old is not None and old.state is State.DUE and old.growth is row.growth is Growth.NONE
-            if waits and old is not None and (same_rules or old.kind) and not (held and paced):
+            waits = unmoved and old.state is State.DUE and old.growth is row.growth is Growth.NONE
+            if waits and (same_rules or old.kind) and not (held and paced):
                 continue
             wanted.append(row)
         for name in others:
@@ -252,16 +258,16 @@ class Looker:
 
     def _row(self, at: _At, name: bytes, signature: Signature, old: KnownFile | None) -> Wanted:
         """The row that a file shall have; what was sent of it before only paces it."""
-        rel, facts, now = at.rel, at.facts, at.now
-        placed = self._layout.place(join(rel, name))
+        path, facts, now = join(at.rel, name), at.facts, at.now
+        placed = self._layout.place(path)
         if isinstance(placed, Ignored) or facts is None:
             return Wanted(name, State.IGNORED, signature)
         run = self._runs.row(placed, facts, now)
-        if at.model is not None and at.model.takes(join(rel, name)):
+        if at.model is not None and at.model.takes(path):
             return self._row_of_model(at, at.model, name, signature, run, facts, old)
         directory, _, leaf = placed.artifact_path.rpartition("/")
         dest = destination(self._where.target, facts.identity, placed.artifact_path)
-        role = placed.role if at.model is None else at.model.role_of(join(rel, name))
+        role = placed.role if at.model is None else at.model.role_of(path)
         if placed.kind == MODEL and placed.registration.name and placed.registration.single and at.model is None:
             role = f"{WEIGHTS}:{placed.registration.to_text()}"
         error: tuple[str, str, str] | None = None
@@ -270,30 +276,30 @@ class Looker:
         elif (clash := self._clash(at, name, signature, facts, run, placed.artifact_path, dest)) is not None:
             error = (CLASH, *clash)
         else:
-            at.taken[dest] = join(join(self._path, rel), name)
+            at.taken[dest] = join(self._path, path)
         if error is not None:
             return Wanted(
                 name, State.FAILED, signature, run, directory, leaf, dest, None, *error,
                 role=role, strange=self._where.fleet,
             )  # fmt: skip
-        last = self._layout.checkpoint(join(rel, name)) if at.model is None else None
+        last = self._layout.checkpoint(path) if at.model is None else None
         # A line counts as it comes. A marker is written once, whatever it says.
-        live = last is None and (self._layout.is_live(join(rel, name)) or role == METRICS)
-        past = old.past if old is not None and old.dest == dest else Past()
+        live = last is None and (self._layout.is_live(path) or role == METRICS)
+        past = old.past if old is not None and old.dest == dest else NOTHING_SENT
         since = self._since(FileId(at.folder, name), signature, now) if live else signature
         when = pace(since, past, live=live, ended=facts.ended, settle=self._settle, now=now)
         growth = Growth.SNAPSHOT if when.snapshot else Growth.QUIET if live else Growth.NONE
         if placed.kind == MODEL and not placed.registration.single and at.model is None and not facts.ended:
             due_at = max(when.due_at, rest_at(signature, MAY_FOLLOW, now))
-            when = replace(when, due_at=due_at, reason=when.reason or "an MLmodel that would make its folder a model")
+            when = when._replace(due_at=due_at, reason=when.reason or "an MLmodel that would make its folder a model")
         if last is not None:
-            hold = self.checkpoints.hold(at.root, join(rel, name), signature, last, now, ended=facts.ended)
+            hold = self.checkpoints.hold(at.root, path, signature, last, now, ended=facts.ended)
             if hold is not None:
-                when, growth = replace(when, due_at=hold.due_at, reason=hold.reason), Growth.HELD
+                when, growth = when._replace(due_at=hold.due_at, reason=hold.reason), Growth.HELD
         if role == METRICS and not when.snapshot and not facts.ended:
             news_at = news_due(signature, None if old is None or old.dest != dest else old.told_at, now)
             if news_at is not None and news_at < when.due_at:
-                when, growth = replace(when, due_at=news_at), Growth.NEWS
+                when, growth = when._replace(due_at=news_at), Growth.NEWS
         # A growing file is looked at now and then, since nothing says when it has grown enough for a snapshot.
         due_at = min(when.due_at, now + LIVE_LOOK) if live and not facts.ended else when.due_at
         return Wanted(
@@ -309,7 +315,7 @@ class Looker:
         path = f"{model.name}/{model.path(join(at.rel, name))}"
         directory, _, leaf = path.rpartition("/")
         dest = destination(self._where.target, facts.identity, f"{MODEL}:/{path}")
-        past = old.past if old is not None and old.dest == dest else Past()
+        past = old.past if old is not None and old.dest == dest else NOTHING_SENT
         when = pace(signature, past, live=False, ended=facts.ended, settle=self._settle, now=at.now)
         row = Wanted(
             name, State.DUE, signature, run, directory, leaf, dest, max(model.due_at, when.due_at),
@@ -318,7 +324,7 @@ class Looker:
         if facts.error is None:
             return row
         cure = "Mend it; the files of its folder are then looked at again"
-        return replace(row, state=State.FAILED, due_at=None, kind=Kind.PERMANENT, error=facts.error, cure=cure)
+        return row._replace(state=State.FAILED, due_at=None, kind=Kind.PERMANENT, error=facts.error, cure=cure)
 
     def _since(self, file: FileId, signature: Signature, now: float) -> Signature:
         """For a change in the future (the clock was set back): as if it had been made at the first look that saw it.
@@ -352,11 +358,12 @@ class Looker:
                 f"its artifact path {path} is taken by {os.fsdecode(holder)}",
                 "Rename one of the two, or change the route that brings both there",
             )
-        folder = path.rpartition("/")[0]
+        folder, _, leaf = path.rpartition("/")
         if folder not in at.ways:
             at.ways[folder] = self._file_in_the_way(facts, folder)
-        way = at.ways[folder]
-        if way is None and not self._ledger.holds_folder(run, path):
+            at.folders[folder] = self._ledger.folders_in(run, folder, 4 * at.files)
+        way, folders = at.ways[folder], at.folders[folder]
+        if way is None and ((folders is not None and leaf not in folders) or not self._ledger.holds_folder(run, path)):
             return None
         what = f"{path} is a folder there" if way is None else f"{way} is a file there"
         return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
@@ -387,7 +394,7 @@ def _is_of_model(known: KnownFile) -> bool:
     return ModelRole.of(known.role) is not None
 
 
-def _moves(old: KnownFile | None, row: Wanted) -> bool:
-    if old is None or _is_of_model(old) or ModelRole.of(row.role) is not None:
+def _moves(old: KnownFile, row: Wanted) -> bool:
+    if _is_of_model(old) or ModelRole.of(row.role) is not None:
         return False
     return old.past.last is not None and None not in (old.dest, row.dest) and old.dest != row.dest

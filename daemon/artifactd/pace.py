@@ -8,6 +8,7 @@ pattern names it, is sent as snapshots, each at least three times the last, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from artifactd.watching.signature import Signature, rest_at
 
@@ -36,8 +37,7 @@ class Past:
     last: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """When to look at the file for sending it.
 
     Attributes:
@@ -103,6 +103,8 @@ def pace(sig: Signature, past: Past, *, live: bool, ended: bool, settle: float, 
         For a live file the snapshots send, together, at most 1.5 times what it has grown to, since each is at least
         three times the last; with the whole at its end that is below 2.5 times.
     """
+    if past.last is None and (not live or ended):
+        return Pace(rest_at(sig, settle, now))
     sends = sends_now(past, now, settle)
     if not live or ended:
         # The clock may have been set back since: then it was sent now.

@@ -266,6 +266,8 @@ class RunFolders:
 
         Those of a run that exists are only taken from a file at rest: MLflow never lets a param change.
         """
+        if facts.row is not None and facts.noted and facts.told:
+            return facts.row
         if facts.row is None:
             facts.row = self._ledger.run_for(
                 self._root, placed.folder, self._where.target, facts.identity, placed.experiment,

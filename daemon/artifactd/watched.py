@@ -24,7 +24,7 @@ from artifactd.text import printable
 from artifactd.watching.claim import Claim, TakenError
 from artifactd.watching.events import EventWatch, WatchError
 from artifactd.watching.hints import Hints
-from artifactd.watching.inside import open_root
+from artifactd.watching.inside import identity, number_of, open_root
 from artifactd.watching.mounts import distrust, leases_work, mount_of
 from artifactd.watching.scan import Listing, look, walk
 
@@ -33,6 +33,9 @@ _NOT_THERE = "the folder is not there; it is looked for"
 
 RETRY_ROOT = 5.0
 """Seconds between looks for a root that is away, and between tries to watch one that cannot be watched."""
+
+GATHER = 0.5
+"""Seconds, at most, for which events gather between two looks; half a settle time, so that no file waits for it."""
 
 
 class Watched:
@@ -59,7 +62,7 @@ class Watched:
         self._ledger = ledger
         self._start = start
         self._want_events = events and config.mode != "scan"
-        self._hints = Hints(wake)
+        self._hints = Hints(wake, gather=min(GATHER, config.settle / 2))
         self._wake = wake
         self._identity: tuple[int, int] | None = None
         self._was_link: bool | None = None
@@ -88,7 +91,12 @@ class Watched:
     @property
     def stirred(self) -> bool:
         """Whether events named places that were not looked at yet, or another root stands there now."""
-        return bool(self._hints) or _identity(self.path) != self._identity
+        return bool(self._hints) or identity(self.path) != self._identity
+
+    @property
+    def pause(self) -> float:
+        """Seconds until places that events named are to be looked at; infinite while there are none."""
+        return self._hints.pause if self._identity is not None else float("inf")
 
     @property
     def scanned(self) -> int:
@@ -124,7 +132,7 @@ class Watched:
         if now < self._next_check:
             return
         self._next_check = now + 1.0
-        here = _identity(self.path)
+        here = identity(self.path)
         if here is None or here != self._identity or not os.access(self.path, os.R_OK | os.X_OK):
             self._take(here)
         if self._identity is None:
@@ -192,7 +200,7 @@ class Watched:
             with contextlib.suppress(OSError):
                 fd = open_root(self.path)
         try:
-            if fd is not None and _number(os.fstat(fd)) != self._identity:
+            if fd is not None and number_of(os.fstat(fd)) != self._identity:
                 self._next_check = 0.0
                 yield None
             else:
@@ -261,7 +269,7 @@ class Watched:
 
     def look_at_hints(self, now: float) -> int:
         """Look where events said so; what lies below is left to ``scan_some``. Returns how many rows changed."""
-        if self._identity is None or not self._hints:
+        if self._identity is None or self._hints.pause:
             return 0
         changed = 0
         with self._root() as fd:
@@ -286,6 +294,7 @@ class Watched:
             for name in (names or frozenset()) - found:
                 if self._looker.forget_name(rel, name):
                     self._hints.folder(rel, deep=True)
+                    self._hints.hurry()
         return changed
 
     def look_again(self, files: Iterable[tuple[bytes, bytes]], now: float) -> None:
@@ -316,6 +325,7 @@ class Watched:
         for at in [*self._looker.checkpoints.stored(rel), *([rel] if self._removes else [])]:
             folder, _, name = at.rpartition(b"/")
             self._hints.file(folder, name)
+            self._hints.hurry()
 
     def remove_delivered(self) -> None:
         """Remove what a look found on disk exactly as it is stored; only once the receipts are durable."""
@@ -384,17 +394,7 @@ class Watched:
         self._moved += seen.moved
         for rel in seen.look_deep:
             self._hints.folder(rel, deep=True)
+            self._hints.hurry()
         self._removal.note(seen.delivered)
         self._removal.note_aside(seen.aside)
         return seen
-
-
-def _identity(path: bytes) -> tuple[int, int] | None:
-    try:
-        return _number(os.stat(path))
-    except OSError:
-        return None
-
-
-def _number(st: os.stat_result) -> tuple[int, int]:
-    return (st.st_dev, st.st_ino)

@@ -6,7 +6,8 @@ are due.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 
 from artifactd import log
 from artifactd.delivery.abreast import MOST
@@ -192,10 +193,10 @@ class Dispatcher:
             return None
         most = 1 if probing else self._most.get(run.id, _BATCH)
         order = self._order.of_job(run.id)
-        due = self._ledger.peek(run.id, now, most if probing else most * hands, order)
         if most == _BATCH:  # listings are cheap there: no worker goes without a share
-            most = min(most, max(_SMALLEST_BATCH, -(-len(due) // hands)))
-        source.look_again(due[:most], now)
+            share = -(-self._ledger.due_now(run.id, now, most * hands) // hands)
+            most = min(most, max(_SMALLEST_BATCH, share))
+        source.look_again(self._ledger.peek(run.id, now, most, order), now)
         run = self._ledger.run(run.id)  # which that look may have told new settings
         if run.run_id is None and not self._ledger.peek(run.id, now, 1):
             return None  # no run is made for files that are gone
@@ -268,10 +269,11 @@ class Dispatcher:
         """Write down what a worker said."""
         if isinstance(answer, Outcomes):
             self._met = True
-            run = self._ledger.run(job.run)
+            run, left = self._ledger.run(job.run), self._open[id(job)]
             for result in answer.results:
-                del self._open[id(job)][result.file.id]
-                self._take_result(run, result, now)
+                del left[result.file.id]
+            for together in groupby(answer.results, type):
+                self._take_results(run, [*together[1]], now)
             self._receipts.add_up()
             say(job, run, answer)
             return
@@ -315,10 +317,14 @@ class Dispatcher:
             case JobFailed():
                 self._job_failed(job, answer.failure, left, now)
 
+    def _take_results(self, run: Run, results: Sequence[Result], now: float) -> None:
+        """Results of one kind."""
+        self._receipts.stored(run, [r for r in results if isinstance(r, Stored)], now)
+        for result in results:
+            self._take_result(run, result, now)
+
     def _take_result(self, run: Run, result: Result, now: float) -> None:
         match result:
-            case Stored():
-                self._receipts.stored(run, result, now)
             case NotAtRest():
                 self._receipts.not_at_rest(run, result, now)
             case NotDelivered():

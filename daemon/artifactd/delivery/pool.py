@@ -15,8 +15,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from artifactd import __version__, failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
@@ -55,6 +53,7 @@ class Worker:
     pid: int
     pidfd: int
     job: Job | None = None
+    largest: int = 0
     wrapping: bool = False
     moved: int = 0
     moved_at: float = 0.0
@@ -177,6 +176,7 @@ class Pool:
             worker = self._bear()
             _accepts(worker, job)  # one that has died since says so by the end of its line
         worker.job, worker.wrapping, worker.moved, worker.moved_at = job, False, 0, time.monotonic()
+        worker.largest = max((f.signature.size for f in job.files), default=0) if isinstance(job, Deliver) else 0
 
     def answers(self) -> list[tuple[Job, Answer]]:
         """What the workers said since the last call. A worker that died says so by a ``JobFailed``."""
@@ -209,8 +209,7 @@ class Pool:
                 worker.sending_at = now
             if moved != worker.moved:
                 worker.moved, worker.moved_at = moved, now
-            largest = max((f.signature.size for f in job.files), default=0) if isinstance(job, Deliver) else 0
-            patience = STUCK_AFTER + largest / SPOOL_RATE
+            patience = STUCK_AFTER + worker.largest / SPOOL_RATE
             if now - worker.moved_at > patience:
                 self._kill(worker)
                 ended.append((job, JobFailed(_stuck(job, patience))))
@@ -329,8 +328,10 @@ def _died(job: Job) -> Failure:
 
 
 def _bytes_moved(pid: int) -> int:
+    """What a process has read and written so far (proc(5)); asked at each turn, for each worker."""
     try:
-        io = psutil.Process(pid).io_counters()
-    except psutil.Error:
+        with open(f"/proc/{pid}/io", "rb", buffering=0) as stream:
+            read, written, *_ = stream.read(512).splitlines()
+        return int(read.split()[1]) + int(written.split()[1])
+    except (OSError, ValueError):
         return 0
-    return int(io.read_chars + io.write_chars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -97,38 +98,43 @@ class Receipts:
         self._failing: dict[FileId, float] = {}
         self._log = log.get()
 
-    def stored(self, run: Run, result: Stored, now: float) -> None:
-        """The store has it: write the receipt, or say that it had it already."""
-        file, sent = result.file, result.sent
-        new = self._ledger.delivered(
-            file,
-            result.digest,
-            size=result.size,
-            now=now,
-            sent=sent is not None,
-            due_again=now + self._settle(run),
-            dest=version_destination(run, file) if file.version > 1 else None,
-            in_a_row=None if sent is None else self._in_a_row(run, file, now),
-        )
-        self._failing.pop(file.id, None)
-        path = join(run.root_path, file.rel)
-        self._news(Delivered(path, result.size, sent is not None))
-        if run.root in self._sources:
-            self._sources[run.root].delivered(file.rel)
-        if file.role:
-            self._told(run, file, result.told or Told(), now)
-        if sent is None:
-            self._log.debug("unchanged", path=printable(path))
-            return
-        self._took_at = now
-        self._sent += sent
-        self._unique += sent if new else 0
-        artifact_path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
-        self._log.info(
-            "stored", experiment=run.experiment, run=run.name, artifact_path=artifact_path,
-            bytes=result.size, seconds=round(result.seconds, 3), tries=file.attempts + 1,
-            **({"snapshot": True} if file.growth is Growth.SNAPSHOT else {}),
-        )  # fmt: skip
+    def stored(self, run: Run, results: Iterable[Stored], now: float) -> None:
+        """The store has these: write the receipts, or say that it had them already."""
+        noted: Counter[int] = Counter()
+        source, settle = self._sources.get(run.root), self._settle(run)
+        said = self._log.bind(experiment=run.experiment, run=run.name)
+        for result in results:
+            file, sent, size = result.file, result.sent, result.size
+            in_a_row = None if sent is None else self._in_a_row(run, file, now)
+            if in_a_row is not None and self._ledger.delivered_new(
+                file, run.id, result.digest, size=size, now=now, in_a_row=in_a_row
+            ):
+                new = True
+                noted[run.id] += 1
+            else:
+                new = self._ledger.delivered(
+                    file, result.digest, size=size, now=now, sent=sent is not None, due_again=now + settle,
+                    dest=version_destination(run, file) if file.version > 1 else None, in_a_row=in_a_row, noted=noted,
+                )  # fmt: skip
+            self._failing.pop(file.id, None)
+            path = join(run.root_path, file.rel)
+            self._news(Delivered(path, size, sent is not None))
+            if source is not None:
+                source.delivered(file.rel)
+            if file.role:
+                self._told(run, file, result.told or Told(), now)
+            if sent is None:
+                self._log.debug("unchanged", path=printable(path))
+                continue
+            self._took_at = now
+            self._sent += sent
+            self._unique += sent if new else 0
+            said.info(
+                "stored", artifact_path=f"{file.dir}/{file.leaf}" if file.dir else file.leaf, bytes=size,
+                seconds=round(result.seconds, 3), tries=file.attempts + 1,
+                **({"snapshot": True} if file.growth is Growth.SNAPSHOT else {}),
+            )  # fmt: skip
+        self._ledger.note_receipts(noted)
 
     def heard(self, run: Run, result: Heard, now: float) -> None:
         """A growing file's news were told: it is due again for more of them, and for its next upload."""

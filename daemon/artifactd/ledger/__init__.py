@@ -11,6 +11,7 @@ from artifactd.ledger.order import Order
 from artifactd.ledger.report import Report
 from artifactd.ledger.rows import (
     END_REFUSED,
+    NOTHING_SENT,
     Blockage,
     DueFile,
     FileId,
@@ -30,6 +31,7 @@ from artifactd.ledger.schema import LedgerError
 
 __all__ = [
     "END_REFUSED",
+    "NOTHING_SENT",
     "Blockage",
     "DueFile",
     "FileId",

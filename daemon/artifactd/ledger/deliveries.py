@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -10,11 +11,11 @@ from artifactd.errors import Failure, Kind
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.manifests import Manifests
 from artifactd.ledger.order import Order, first, ranks, use_order
-from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, Name, State
+from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, Name, State, due_file, past_of
 from artifactd.ledger.schema import OF_MODELS
 from artifactd.ledger.turns import IN_TURN
 from artifactd.names import versioned
-from artifactd.pace import LONGEST, Past
+from artifactd.pace import LONGEST
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
 
@@ -79,6 +80,15 @@ class Deliveries(Looks, Manifests):
         """What runs are sorted by in this order (not ``AGE``)."""
         return ranks(self._con, order, runs, now)
 
+    def due_now(self, run: int, now: float, most: int) -> int:
+        """How many files of this run there are whose time has come, up to `most`."""
+        (count,) = self._con.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM files INDEXED BY due WHERE state = 0 AND run = ? AND due_at <= ?"
+            " LIMIT ?)",
+            (run, now, most),
+        ).fetchone()
+        return int(count)
+
     def peek(self, run: int, now: float, limit: int, order: Order = Order.AGE) -> list[tuple[bytes, bytes]]:
         """Folder and name of up to `limit` files of this run whose time has come: to be looked at before a claim."""
         if found := first(self._con, order, run, now, limit):
@@ -99,24 +109,10 @@ class Deliveries(Looks, Manifests):
         batch: list[DueFile] = []
         total = 0
         for row in rows:
-            file = DueFile(
-                FileId(row[0], bytes(row[1])),
-                join(bytes(row[2]), bytes(row[1])),
-                Signature(*row[3:7]),
-                row[7],
-                row[8],
-                row[9],
-                row[10],
-                row[11],
-                row[12],
-                Growth(row[13]),
-                ask=bool(row[14]),
-                role=row[15],
-                told=row[16],
-                name=_NAMES.get(row[17], Name.OURS),
-                strange=bool(row[18]),
-                past=Past(*row[19:22]),
-            )
+            folder, name, rel = row[:3]
+            known = bool(row[14]), row[15], row[16], _NAMES.get(row[17], Name.OURS), bool(row[18])
+            values = (folder, name, join(rel, name), *row[3:14], 0, *known, past_of(*row[19:]))
+            file = due_file(*values)
             # One that failed before goes alone: if it is the one that kills its worker, it harms no other.
             alone = batch and (file.attempts or batch[0].attempts)
             if batch and (alone or total + file.signature.size > max_bytes):
@@ -124,8 +120,7 @@ class Deliveries(Looks, Manifests):
             total += file.signature.size
             batch.append(file)
         self._con.executemany(
-            "UPDATE files SET state = ? WHERE folder = ? AND name = ?",
-            [(State.UPLOADING, f.id.folder, f.id.name) for f in batch],
+            f"UPDATE files SET state = {State.UPLOADING:d} WHERE folder = ? AND name = ?", [f.id for f in batch]
         )
         return batch
 
@@ -169,6 +164,7 @@ class Deliveries(Looks, Manifests):
         due_again: float,
         dest: int | None = None,
         in_a_row: int | None = None,
+        noted: Counter[int] | None = None,
     ) -> bool:
         """The receipt: the store holds this content at this destination.
 
@@ -184,6 +180,7 @@ class Deliveries(Looks, Manifests):
             due_again: When to look again at what changed meanwhile (unix seconds).
             dest: The destination of a later version; None where it is that of the file itself.
             in_a_row: As for ``was_sent``, where bytes went out.
+            noted: Counts what is to be told ``note_receipts``, for callers that write many; None: it is told here.
 
         Returns:
             Whether this content is new there: False for a repeat.
@@ -191,8 +188,8 @@ class Deliveries(Looks, Manifests):
         key = (file.id.folder, file.id.name)
         row = self._con.execute(
             "SELECT size, mtime_ns, ctime_ns, inode, dest, due_at, digest, role, run FROM files"
-            " WHERE folder = ? AND name = ? AND state = ?",
-            (*key, State.UPLOADING),
+            f" WHERE folder = ? AND name = ? AND state = {State.UPLOADING:d}",
+            key,
         ).fetchone()
         if row is None:
             if in_a_row is not None:
@@ -202,6 +199,7 @@ class Deliveries(Looks, Manifests):
         whole = file.growth is not Growth.SNAPSHOT
         news = sent or file.ask
         if here and news and file.version:
+            self.has_versions(now=True)
             self._con.execute(
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, row[4], file.version, file.leaf, dest or row[4], digest, size, now),
@@ -209,7 +207,7 @@ class Deliveries(Looks, Manifests):
         done = here and whole and Signature(*row[:4]) == file.signature and row[7] == file.role
         again = (row[5] if whole else None) or due_again
         sets = "state = ?, due_at = ?, attempts = ?, kind = NULL, error = NULL, cure = NULL"
-        values: list[object] = [State.STORED if done else State.DUE, None if done else again, file.attempts + sent]
+        values: list[object] = [int(State.STORED if done else State.DUE), None if done else again, file.attempts + sent]
         if here and news:
             sets += ", digest = ?, doubt = 0, stored_size = ?, stored_at = ?"
             values += digest, size, now
@@ -218,8 +216,37 @@ class Deliveries(Looks, Manifests):
             values += in_a_row, size, now
         self._con.execute(f"UPDATE files SET {sets} WHERE folder = ? AND name = ?", (*values, *key))
         if done:
-            self.note_receipt(row[8])
+            if noted is None:
+                self.note_receipts({row[8]: 1})
+            else:
+                noted[row[8]] += 1
         return sent and row[6] != digest
+
+    def delivered_new(self, file: DueFile, run: int, digest: bytes, *, size: int, now: float, in_a_row: int) -> bool:
+        """The receipt of a file of which nothing is stored yet, and which nobody has touched: one step, and most go so.
+
+        Args:
+            file: As claimed.
+            run: Its run's row.
+            digest: As for ``delivered``; so are the others.
+            size: In bytes.
+            now: Unix seconds.
+            in_a_row: Uploads.
+
+        Returns:
+            False where it is not so: nothing was written, and it is for ``delivered``. Else ``note_receipts`` is to
+            be told.
+        """
+        if file.digest is not None or file.ask or file.version or file.growth is Growth.SNAPSHOT:
+            return False
+        written = self._con.execute(
+            f"UPDATE files SET state = {State.STORED:d}, due_at = NULL, attempts = attempts + 1, kind = NULL,"
+            f" error = NULL, cure = NULL, digest = ?, doubt = 0, stored_size = ?, stored_at = ?{_SENT}"
+            f" WHERE folder = ? AND name = ? AND state = {State.UPLOADING:d} AND digest IS NULL AND dest = ?"
+            " AND run = ? AND role = ? AND (size, mtime_ns, ctime_ns, inode) = (?, ?, ?, ?)",
+            (digest, size, now, in_a_row, size, now, *file.id, file.dest, run, file.role, *file.signature),
+        )
+        return written.rowcount == 1
 
     def told(self, file: DueFile, mark: bytes, now: float) -> None:
         """The run was told what this content says, at `now` (unix seconds); `mark` is for the next time."""

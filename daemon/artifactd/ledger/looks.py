@@ -4,17 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from artifactd.ledger.base import Base
-from artifactd.ledger.rows import Doubt, FileId, Growth, KnownFile, State, Wanted
-from artifactd.pace import Past
+from artifactd.ledger.rows import Doubt, FileId, Growth, KnownFile, State, Wanted, past_of
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
 
 CLASH = "clash"
 """The failure kind of a file whose destination another file holds; looked at again at each look."""
+
+_STATES, _GROWTHS = tuple(State), tuple(Growth)
+_AT_ONCE = (1, 4, 16, 64)
+"""Names of one statement: a few sizes, so that SQLite knows each."""
+
+_WANT = (
+    "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
+    " due_at, kind, error, cure, growth, role, doubt)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (folder, name) DO UPDATE SET"
+    f" state = CASE WHEN state = {State.UPLOADING:d} AND excluded.state = {State.DUE:d}"
+    "   THEN state ELSE excluded.state END,"
+    " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
+    " inode = excluded.inode, due_at = excluded.due_at, attempts = 0, growth = excluded.growth,"
+    " digest = CASE WHEN dest IS excluded.dest THEN digest END,"
+    f" doubt = CASE WHEN dest IS excluded.dest THEN doubt ELSE max(excluded.doubt, {Doubt.ASK:d}) END,"
+    " stored_size = CASE WHEN dest IS excluded.dest THEN stored_size END,"
+    " stored_at = CASE WHEN dest IS excluded.dest THEN stored_at END,"
+    " sent_at = min(sent_at, ?),"
+    " sends = CASE WHEN dest IS excluded.dest THEN sends ELSE 0 END,"
+    " sent_bytes = CASE WHEN dest IS excluded.dest THEN sent_bytes ELSE 0 END,"
+    " told = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told END,"
+    " told_at = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told_at END,"
+    " role = excluded.role,"
+    " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
+    " kind = excluded.kind, error = excluded.error, cure = excluded.cure"
+)
+"""Puts a row as it shall be in the place of what is known of its file."""
 
 
 def destination(target: str, identity: str, artifact_path: str) -> int:
@@ -31,6 +58,8 @@ def destination(target: str, identity: str, artifact_path: str) -> int:
 
 class Looks(Base):
     """The side of the ledger that faces the disk."""
+
+    _versions: bool | None = None  # Whether there may be any; None while nobody has asked.
 
     def use_roots(self, paths: Iterable[bytes]) -> dict[bytes, int]:
         """Make these the watched roots: known ones keep their number, others are no longer active."""
@@ -85,7 +114,7 @@ class Looks(Base):
         return {row[0]: row[1:] for row in rows}
 
     def known_files(
-        self, folder: int, names: Iterable[bytes] | None = None, *, settled: bool = True
+        self, folder: int, names: Collection[bytes] | None = None, *, settled: bool = True
     ) -> dict[bytes, KnownFile]:
         """What the ledger knows of a folder's files, all or the named ones; not `settled`: all but the stored."""
         query = (
@@ -100,11 +129,13 @@ class Looks(Base):
             rows = self._con.execute(query, (folder,))
         else:
             rows = (
-                row for name in names for row in self._con.execute(query + " AND name = ?", (folder, name)).fetchall()
+                row
+                for some in _parts(list(names))
+                for row in self._con.execute(f"{query} AND name IN (?{', ?' * (len(some) - 1)})", (folder, *some))
             )
         return {
-            bytes(r[0]): KnownFile(
-                State(r[1]), Signature(*r[2:6]), r[6], r[7], Growth(r[8]), Past(*r[9:12]), r[12], r[13]
+            r[0]: KnownFile(
+                _STATES[r[1]], tuple.__new__(Signature, r[2:6]), r[6], r[7], _GROWTHS[r[8]], past_of(*r[9:12]), *r[12:]
             )
             for r in rows
         }
@@ -116,34 +147,19 @@ class Looks(Base):
         here is due. A receipt (digest) stays with the row as long as the destination does. What was
         sent after `now` (unix seconds) was sent now: the clock was set back since.
         """
+        places: dict[tuple[int, str], int] = {}
+        rows: list[tuple[object, ...]] = []
         for w in wanted:
-            place = None if w.run is None else self._place(w.run, w.dir)
-            sig = w.signature
-            self._con.execute(
-                "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
-                " due_at, kind, error, cure, growth, role, doubt)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (folder, name) DO UPDATE SET"
-                f" state = CASE WHEN state = {State.UPLOADING:d} AND excluded.state = {State.DUE:d}"
-                "   THEN state ELSE excluded.state END,"
-                " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
-                " inode = excluded.inode, due_at = excluded.due_at, attempts = 0, growth = excluded.growth,"
-                " digest = CASE WHEN dest IS excluded.dest THEN digest END,"
-                f" doubt = CASE WHEN dest IS excluded.dest THEN doubt ELSE max(excluded.doubt, {Doubt.ASK:d}) END,"
-                " stored_size = CASE WHEN dest IS excluded.dest THEN stored_size END,"
-                " stored_at = CASE WHEN dest IS excluded.dest THEN stored_at END,"
-                " sent_at = min(sent_at, ?),"
-                " sends = CASE WHEN dest IS excluded.dest THEN sends ELSE 0 END,"
-                " sent_bytes = CASE WHEN dest IS excluded.dest THEN sent_bytes ELSE 0 END,"
-                " told = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told END,"
-                " told_at = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told_at END,"
-                " role = excluded.role,"
-                " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
-                " kind = excluded.kind, error = excluded.error, cure = excluded.cure",
-                (folder, w.name, w.state, sig.size, sig.mtime_ns, sig.ctime_ns, sig.inode)
-                + (w.run, place, w.leaf or None, w.dest, w.due_at, w.kind, w.error, w.cure, w.growth, w.role)
-                + (Doubt.STRANGE if w.strange else Doubt.NONE, now),
+            place = None
+            if w.run is not None:
+                at = w.run, w.dir
+                place = places[at] if at in places else places.setdefault(at, self._place(*at))
+            # Enums as plain numbers: SQLite's module asks for an adapter of any other type, at a microsecond each.
+            rows.append(
+                (folder, w.name, int(w.state), *w.signature, w.run, place, w.leaf or None, w.dest, w.due_at, w.kind)
+                + (w.error, w.cure, int(w.growth), w.role, int(Doubt.STRANGE if w.strange else Doubt.NONE), now)
             )
+        self._con.executemany(_WANT, rows)
 
     def forget(self, folder: int, names: Iterable[bytes]) -> None:
         """Files that are gone from disk: drop their rows, but keep the receipts of what is in the store.
@@ -164,20 +180,25 @@ class Looks(Base):
 
     def holder(self, dest: int, not_me: FileId) -> bytes | None:
         """The path of another file that holds this destination, if there is one."""
-        row = (
-            self._con.execute(
-                "SELECT roots.path, d.rel, f.name FROM files f JOIN folders d ON d.id = f.folder"
-                " JOIN roots ON roots.id = d.root"
-                " WHERE f.dest = ? AND NOT (f.folder = ? AND f.name = ?) AND f.kind IS NOT ? LIMIT 1",
-                (dest, not_me.folder, not_me.name, CLASH),
-            ).fetchone()
-            or self._con.execute(
+        row = self._con.execute(
+            "SELECT roots.path, d.rel, f.name FROM files f JOIN folders d ON d.id = f.folder"
+            " JOIN roots ON roots.id = d.root"
+            " WHERE f.dest = ? AND NOT (f.folder = ? AND f.name = ?) AND f.kind IS NOT ? LIMIT 1",
+            (dest, not_me.folder, not_me.name, CLASH),
+        ).fetchone()
+        if row is None and self.has_versions():
+            row = self._con.execute(
                 "SELECT roots.path, d.rel, v.name FROM versions v JOIN folders d ON d.id = v.folder"
                 " JOIN roots ON roots.id = d.root WHERE v.dest = ? AND NOT (v.folder = ? AND v.name = ?) LIMIT 1",
                 (dest, not_me.folder, not_me.name),
             ).fetchone()
-        )
         return None if row is None else join(join(bytes(row[0]), bytes(row[1])), bytes(row[2]))
+
+    def has_versions(self, *, now: bool = False) -> bool:
+        """Whether there may be versions of some file, which most watches keep none of; `now` says that there are."""
+        if now or self._versions is None:
+            self._versions = now or self._con.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
+        return self._versions
 
     def move(self, root: int, dest: int, file: FileId, sig: Signature) -> bool:
         """Let a file that was renamed keep what is known of it; whether it was one.
@@ -203,6 +224,22 @@ class Looks(Base):
             )
         return True
 
+    def folders_in(self, run: int, folder: str, most: int) -> set[str] | None:
+        """Names of the folders in an artifact folder that files have, or had; None where there may be more.
+
+        Args:
+            run: The run's row.
+            folder: The artifact folder; "" for the run's root.
+            most: Rows that are worth being read for it.
+        """
+        query, within = "SELECT dir FROM places WHERE run = ? AND dir > ?", f"{folder}/" if folder else ""
+        if folder:
+            found = self._con.execute(f"{query} AND dir < ? LIMIT ?", (run, within, f"{folder}0", most))
+        else:
+            found = self._con.execute(f"{query} LIMIT ?", (run, within, most))
+        rows = found.fetchall()
+        return None if len(rows) == most else {row[0][len(within) :].partition("/")[0] for row in rows}
+
     def holds_folder(self, run: int, path: str) -> bool:
         """Whether something is stored below this artifact path, as if it were a folder."""
         # In two steps: the first hardly ever finds one, and in one query SQLite would read all files of all runs.
@@ -223,3 +260,14 @@ class Looks(Base):
         if row is None:
             return int(self._con.execute("INSERT INTO places (run, dir) VALUES (?, ?)", (run, folder)).lastrowid or 0)
         return int(row[0])
+
+
+def _parts(names: list[bytes]) -> Iterator[list[bytes]]:
+    """All names in parts of few sizes; a part that is too short has its last name more than once."""
+    at = 0
+    while at < len(names):
+        left = len(names) - at
+        size = next((n for n in _AT_ONCE if n >= left), _AT_ONCE[-1])
+        part = names[at : at + size]
+        yield part + part[-1:] * (size - len(part))
+        at += size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,13 @@ class Manifests(Base):
         row = self._con.execute("SELECT changes, described FROM manifests WHERE run = ?", (run,)).fetchone()
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
-    def note_receipt(self, run: int) -> None:
-        """One more receipt in a run's row."""
-        if not self._con.execute("UPDATE manifests SET changes = changes + 1 WHERE run = ?", (run,)).rowcount:
-            self._con.execute("INSERT INTO manifests (run, changes) VALUES (?, 1)", (run,))
+    def note_receipts(self, counts: Mapping[int, int]) -> None:
+        """So many more receipts in the rows of some runs."""
+        self._con.executemany(
+            "INSERT INTO manifests (run, changes) VALUES (?, ?)"
+            " ON CONFLICT (run) DO UPDATE SET changes = changes + excluded.changes",
+            counts.items(),
+        )
 
     def described(self, run: int, changes: int) -> None:
         """The store has a manifest of what the run held when it had had so many receipts."""

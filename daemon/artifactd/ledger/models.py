@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping
 
 from artifactd.ledger.base import Base
-from artifactd.ledger.rows import Doubt, DueFile, FileId, State
+from artifactd.ledger.rows import Doubt, DueFile, FileId, State, past_of
 from artifactd.ledger.schema import OF_MODELS
-from artifactd.pace import Past
 from artifactd.registration import ModelRole
 from artifactd.watching.signature import Signature
 
@@ -77,7 +76,7 @@ class Models(Base):
             files.append(
                 DueFile(
                     FileId(row[0], bytes(row[1])), rel, signature, row[6], row[7], row[8], row[9], row[10],
-                    row[11] or 0.0, ask=not lost, role=row[12], told=row[13], past=Past(*row[16:19]),
+                    row[11] or 0.0, ask=not lost, role=row[12], told=row[13], past=past_of(*row[16:19]),
                 )
             )  # fmt: skip
         if not due:

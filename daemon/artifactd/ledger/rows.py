@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from artifactd.pace import Past
 from artifactd.watching.signature import Signature
@@ -65,16 +66,14 @@ class Name(enum.IntEnum):
     """Another host's: it is compared, and never overwritten."""
 
 
-@dataclass(frozen=True)  # with slots, pickling takes three times as long (3.11)
-class FileId:
+class FileId(NamedTuple):  # this one, and the next two, are made for each file: a tuple is made and compared in C
     """A row's key: the folder's number in the ledger and the name as bytes."""
 
     folder: int
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """What a look compares the disk with."""
 
     state: State
@@ -87,8 +86,7 @@ class KnownFile:
     told_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a look found due, ignored or in the way: the row as it shall be.
 
     Attributes:
@@ -124,7 +122,10 @@ class Wanted:
     strange: bool = False
 
 
-@dataclass(frozen=True)  # with slots, pickling takes three times as long (3.11)
+_GROWTHS, _WHOSE = tuple(Growth), tuple(Name)
+
+
+@dataclass(frozen=True)
 class DueFile:
     """A file to deliver, with all that its delivery needs to know.
 
@@ -165,6 +166,38 @@ class DueFile:
     name: Name = Name.OURS
     strange: bool = False
     past: Past = NOTHING_SENT
+
+    def __reduce__(self) -> tuple[Callable[..., DueFile], tuple[object, ...]]:
+        """For another process, in a third of the time that its fields by their names would take."""
+        return due_file, (
+            *self.id, self.rel, *self.signature, self.dir, self.leaf, self.dest, self.digest, self.attempts,
+            self.due_at, int(self.growth), self.version, self.ask, self.role, self.told, int(self.name), self.strange,
+            self.past,
+        )  # fmt: skip
+
+
+def due_file(
+    folder: int, name: bytes, rel: bytes, size: int, mtime_ns: int, ctime_ns: int, inode: int, place: str, leaf: str,
+    dest: int, digest: bytes | None, attempts: int, due_at: float, growth: int, version: int, ask: bool, role: str,
+    told: bytes | None, whose: int, strange: bool, past: Past,
+) -> DueFile:  # fmt: skip
+    """A file to deliver, from plain values: ``DueFile`` itself sets each field by a call, and a job has hundreds.
+
+    Args are the fields of ``DueFile``, of its `id` and of its `signature`; `place` is `dir`, `whose` is `name`.
+    """
+    file = object.__new__(DueFile)
+    vars(file).update(
+        id=tuple.__new__(FileId, (folder, name)), rel=rel,
+        signature=tuple.__new__(Signature, (size, mtime_ns, ctime_ns, inode)), dir=place, leaf=leaf, dest=dest,
+        digest=digest, attempts=attempts, due_at=due_at, growth=_GROWTHS[growth], version=version, ask=ask, role=role,
+        told=told, name=_WHOSE[whose], strange=strange, past=past,
+    )  # fmt: skip
+    return file
+
+
+def past_of(sends: int, sent_bytes: int, last: float | None) -> Past:
+    """What was sent of a file; one object for all of which nothing was, since that is what most of a job is."""
+    return Past(sends, sent_bytes, last) if sends or sent_bytes or last is not None else NOTHING_SENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import os
 import threading
 
 from watchdog.observers.inotify_c import (
+    DEFAULT_EVENT_BUFFER_SIZE,
     InotifyConstants,
     InotifyEvent,
     InotifyFD,
@@ -271,11 +272,28 @@ class _Reader(InotifyFD):
             finally:
                 self._books.release()
 
-    def handle_event(self, event: InotifyEvent) -> None:
-        """Mark what an event points at and keep the books; called by the thread, event by event."""
+    def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
+        """Wait for events, mark what they point at and keep the books; called by the thread again and again.
+
+        An object and a lock for each event would cost more than all the rest of a storm. None is left to be handled.
+        """
+        buffer = self._read_event_buffer(event_buffer_size)
+        marked: dict[bytes, set[bytes]] = {}
         with self._books:
-            if self.should_keep_running():
-                self._handle(event)
+            for wd, mask, cookie, name in self._parse_event_buffer(buffer):
+                if mask & InotifyConstants.IN_ISDIR or not name or self._adrift[1]:  # those of a watch have no name
+                    self._hints.files(marked)  # in their order: a folder may get another name now
+                    marked = {}
+                    if not self.should_keep_running():
+                        break
+                    self._handle(InotifyEvent(wd, mask, cookie, name))
+                elif (folder := self._folders.get(wd)) is not None:
+                    if folder in marked:
+                        marked[folder].add(name)
+                    else:
+                        marked[folder] = {name}
+            self._hints.files(marked)
+        return []
 
     def _handle(self, event: InotifyEvent) -> None:
         if event.is_queue_overflow:

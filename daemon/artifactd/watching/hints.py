@@ -6,8 +6,10 @@ and no memory.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 _NAMES = 256
@@ -36,11 +38,15 @@ class Hints:
         wake: Called without a lock, in the marking thread, when there is something to take after there was nothing.
             Reset what it sets before ``take``, never after.
         limit: Folders remembered before everything is due.
+        gather: Seconds after a take for which what is marked had better wait for more, so that a storm costs few wide
+            looks and not many narrow ones.
     """
 
-    def __init__(self, wake: Callable[[], None], limit: int = 10_000) -> None:
+    def __init__(self, wake: Callable[[], None], limit: int = 10_000, gather: float = 0.0) -> None:
         self._wake = wake
         self._limit = limit
+        self._gather = gather
+        self._ripe_at = 0.0
         self._lock = threading.Lock()
         self._flat: dict[bytes, set[bytes] | None] = {}  # in the order of the first mark, as all dicts
         self._deep: dict[bytes, None] = {}
@@ -48,15 +54,32 @@ class Hints:
     def __len__(self) -> int:
         return len(self._flat) + len(self._deep)
 
+    @property
+    def pause(self) -> float:
+        """Seconds until what is marked is worth a look; infinite while nothing is."""
+        return max(0.0, self._ripe_at - time.monotonic()) if len(self) else math.inf
+
+    def hurry(self) -> None:
+        """What is marked, or will be next, is worth a look at once."""
+        self._ripe_at = 0.0
+
     def file(self, folder: bytes, name: bytes) -> None:
         """Mark one name in a folder."""
+        self.files({folder: {name}})
+
+    def files(self, marked: Mapping[bytes, set[bytes]]) -> None:
+        """Mark names, one at least, in each of some folders."""
+        if not marked:
+            return
         with self._lock:
             was_empty = not len(self)
-            if not self._is_below_deep(folder):
-                names = self._flat.setdefault(folder, set())
-                if names is not None:
-                    names.add(name)
-                    if len(names) > _NAMES:
+            for folder, names in marked.items():
+                if self._is_below_deep(folder):
+                    continue
+                known = self._flat.setdefault(folder, set())
+                if known is not None:
+                    known |= names
+                    if len(known) > _NAMES:
                         self._flat[folder] = None
                 self._bound()
         if was_empty:
@@ -85,6 +108,7 @@ class Hints:
         with self._lock:
             flat, deep = self._flat, self._deep
             self._flat, self._deep = {}, {}
+            self._ripe_at = time.monotonic() + self._gather
         hints = [
             Hint(rel, None if names is None else frozenset(names), deep=False)
             for rel, names in flat.items()

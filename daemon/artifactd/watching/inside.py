@@ -71,6 +71,19 @@ def open_root(path: str | bytes) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def identity(path: bytes) -> tuple[int, int] | None:
+    """Which folder stands at a path, symbolic links followed: device and inode; None for none that can be reached."""
+    try:
+        return number_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def number_of(st: os.stat_result) -> tuple[int, int]:
+    """Device and inode."""
+    return (st.st_dev, st.st_ino)
+
+
 def open_folder(root_fd: int, rel: bytes) -> int:
     """Open a folder for listing.
 

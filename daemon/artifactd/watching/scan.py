@@ -183,9 +183,13 @@ def _read(folder_fd: int, rel: bytes, *, folders_only: bool = False) -> Listing:
 
 def _read_names(folder_fd: int, rel: bytes, names: Collection[bytes]) -> Listing:
     found = _Found()
+    of, is_regular = Signature.of, stat.S_ISREG
     for name in names:
         try:
-            found.add(name, os.stat(name, dir_fd=folder_fd, follow_symlinks=False))
+            if is_regular((st := os.stat(name, dir_fd=folder_fd, follow_symlinks=False)).st_mode):
+                found.files[name] = of(st)
+            else:
+                found.add(name, st)
         except FileNotFoundError:
             continue
         except OSError as exc:
