@@ -127,6 +127,17 @@ def test_two_files_for_one_destination_are_a_failure_with_a_reason_and_never_an_
     assert list(desk.due()) == ["e/r/b/z.png"]
 
 
+@pytest.mark.parametrize("natural_first", [True, False])
+def test_a_file_that_lies_where_a_route_brings_another_one_is_a_clash(desk: Desk, natural_first: bool) -> None:
+    desk.rules(routes=[Route("*.png", "plots", "artifact")])
+    for rel in ("e/r/plots/x.png", "e/r/a/x.png")[:: 1 if natural_first else -1]:
+        desk.write(rel)
+        desk.scan()
+        desk.deliver()
+    states = [*desk.states(b"e/r/plots").values(), *desk.states(b"e/r/a").values()]
+    assert states == ([State.STORED, State.FAILED] if natural_first else [State.FAILED, State.STORED])
+
+
 def test_a_clash_ends_when_the_other_gives_way(desk: Desk) -> None:
     desk.rules(routes=[Route("*.png", "plots", "artifact")])
     desk.write("e/r/a/x.png")

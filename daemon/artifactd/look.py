@@ -14,7 +14,8 @@ from artifactd.errors import Kind
 from artifactd.excludes import Ignored
 from artifactd.layout import Layout
 from artifactd.ledger import FileId, Growth, KnownFile, Ledger, State, Wanted
-from artifactd.ledger.looks import CLASH, destination
+from artifactd.ledger.destinations import destination
+from artifactd.ledger.looks import CLASH
 from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
 from artifactd.names import RUN_NOTE
 from artifactd.pace import Past, news_due, pace
@@ -338,9 +339,9 @@ class Looker:
     ) -> tuple[str, str] | None:
         """What stands in the file's way in the store, and what to do; None for nothing."""
         file = FileId(at.folder, name)
-        holder = at.taken.get(dest) or self._ledger.holder(dest, file)
+        holder = at.taken.get(dest) or self._ledger.holder(dest, file, run, path)
         if holder is not None and not os.path.lexists(holder):
-            if self._ledger.move(self._root, dest, file, signature):
+            if self._ledger.move(self._root, dest, file, signature, run, path):
                 holder = None
             else:
                 return (
@@ -354,17 +355,18 @@ class Looker:
             )
         folder = path.rpartition("/")[0]
         if folder not in at.ways:
-            at.ways[folder] = self._file_in_the_way(facts, folder)
+            at.ways[folder] = self._file_in_the_way(facts, run, folder)
         way = at.ways[folder]
         if way is None and not self._ledger.holds_folder(run, path):
             return None
         what = f"{path} is a folder there" if way is None else f"{way} is a file there"
         return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
 
-    def _file_in_the_way(self, facts: Facts, folder: str) -> str | None:
+    def _file_in_the_way(self, facts: Facts, run: int, folder: str) -> str | None:
         """Which part of an artifact folder's path is stored as a file."""
         while folder:
-            if self._ledger.holder(destination(self._where.target, facts.identity, folder), _NOBODY) is not None:
+            dest = destination(self._where.target, facts.identity, folder)
+            if self._ledger.holder(dest, _NOBODY, run, folder) is not None:
                 return folder
             folder = folder.rpartition("/")[0]
         return None

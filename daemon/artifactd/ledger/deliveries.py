@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from artifactd.errors import Failure, Kind
+from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.manifests import Manifests
 from artifactd.ledger.order import Order, first, ranks, use_order
@@ -131,7 +132,7 @@ class Deliveries(Looks, Manifests):
 
     def _claimable(self, run: int, now: float, source: str, which: str, *values: Any) -> list[Any]:
         rows = self._con.execute(
-            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
+            f"SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, {LEAF}, f.dest,"
             " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
             f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told, f.doubt,"
             " r.found AND f.digest IS NULL AND NOT f.doubt AND r.identity LIKE 'run:%',"
