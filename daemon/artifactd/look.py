@@ -23,6 +23,7 @@ from artifactd.paths import join
 from artifactd.registration import MODEL, WEIGHTS, ModelRole
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.runs import Facts, Place, RunFolders
+from artifactd.text import printable
 from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import Listing
 from artifactd.watching.signature import Signature, rest_at
@@ -345,12 +346,12 @@ class Looker:
                 holder = None
             else:
                 return (
-                    f"its artifact path {path} holds what was sent of {os.fsdecode(holder)}, which is gone",
+                    f"its artifact path {path} holds what was sent of {printable(holder)}, which is gone",
                     "Nothing is overwritten in the store by another file: rename this one",
                 )
         if holder is not None:
             return (
-                f"its artifact path {path} is taken by {os.fsdecode(holder)}",
+                f"its artifact path {path} is taken by {printable(holder)}",
                 "Rename one of the two, or change the route that brings both there",
             )
         folder = path.rpartition("/")[0]
