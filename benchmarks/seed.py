@@ -19,7 +19,7 @@ from artifactd.ledger.schema import FILE_NAME
 BELOW = 1000
 """Files of each folder."""
 
-_OWN = ("name", "mtime_ns", "ctime_ns", "inode", "leaf", "dest")
+_OWN = ("name", "mtime_ns", "ctime_ns", "inode", "dest")
 
 
 def name_of(n: int) -> str:
@@ -75,7 +75,7 @@ def _copy(db: sqlite3.Connection, folder: int, made: Iterator[tuple[int, os.stat
         f"INSERT INTO files ({', '.join([*kept, *_OWN])}) SELECT {', '.join([*kept, *['?'] * len(_OWN)])} FROM files"
         " WHERE folder = ? AND name = ?",
         (
-            (name_of(n).encode(), s.st_mtime_ns, s.st_ctime_ns, s.st_ino, name_of(n), chance.getrandbits(62), folder,
+            (name_of(n).encode(), s.st_mtime_ns, s.st_ctime_ns, s.st_ino, chance.getrandbits(62), folder,
              name_of(0).encode())
             for n, s in made
         ),
@@ -115,7 +115,7 @@ def _spread(db: sqlite3.Connection, template: int, folder: int) -> None:
     columns = [row[1] for row in db.execute("PRAGMA table_info(files)")]
     changed = {
         "folder": str(folder), "name": "CAST(printf('%s-%06d', substr(name, 1, 53), n) AS BLOB)",
-        "leaf": "printf('%s-%06d', substr(leaf, 1, 53), n)", "inode": f"inode + {folder} * {BELOW} + n",
+        "inode": f"inode + {folder} * {BELOW} + n",
         "dest": "abs(random())",
     }  # fmt: skip
     db.execute(

@@ -9,7 +9,7 @@ import pytest
 
 from artifactd.delivery.naming import as_versions, version_destination
 from artifactd.ledger import DueFile, Ledger, Run, State, Wanted
-from artifactd.ledger.looks import destination
+from artifactd.ledger.destinations import destination
 from artifactd.watching.signature import Signature
 
 URI = "http://mlflow"

@@ -168,10 +168,12 @@ def test_a_deleted_run_fails_all_that_is_due_in_it_and_nothing_else(drop: Tree) 
 
 def test_the_holder_of_a_destination_is_named(drop: Tree) -> None:
     drop.want(b"a", dest=7)
-    assert drop.ledger.holder(7, FileId(drop.folder, b"b")) == b"/drop/e/r/a"
-    assert drop.ledger.holder(7, FileId(drop.folder, b"a")) is None
+    assert drop.ledger.holder(7, FileId(drop.folder, b"b"), drop.run, "a") == b"/drop/e/r/a"
+    assert drop.ledger.holder(7, FileId(drop.folder, b"a"), drop.run, "a") is None
     drop.want(b"a", state=State.FAILED, dest=7, kind=CLASH)
-    assert drop.ledger.holder(7, FileId(drop.folder, b"b")) is None, "one that clashes itself holds nothing"
+    assert drop.ledger.holder(7, FileId(drop.folder, b"b"), drop.run, "a") is None, (
+        "one that clashes itself holds nothing"
+    )
 
 
 MARKERS = {b".done": "FINISHED", b".failed": "FAILED"}
@@ -280,7 +282,7 @@ def test_no_turn_of_the_loop_reads_all_files(drop: Tree) -> None:
     drop.ledger.runs_to_update("http://m")
     drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
     drop.ledger.fail_run_files(drop.run, GONE_RUN)
-    drop.ledger.holder(1, file.id)
+    drop.ledger.holder(1, file.id, drop.run, "a")
     con.set_trace_callback(None)
     whole = {
         sql: step

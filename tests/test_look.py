@@ -127,6 +127,28 @@ def test_two_files_for_one_destination_are_a_failure_with_a_reason_and_never_an_
     assert list(desk.due()) == ["e/r/b/z.png"]
 
 
+@pytest.mark.parametrize("natural_first", [True, False])
+def test_a_file_that_lies_where_a_route_brings_another_one_is_a_clash(desk: Desk, natural_first: bool) -> None:
+    desk.rules(routes=[Route("*.png", "plots", "artifact")])
+    for rel in ("e/r/plots/x.png", "e/r/a/x.png")[:: 1 if natural_first else -1]:
+        desk.write(rel)
+        desk.scan()
+        desk.deliver()
+    states = [*desk.states(b"e/r/plots").values(), *desk.states(b"e/r/a").values()]
+    assert states == ([State.STORED, State.FAILED] if natural_first else [State.FAILED, State.STORED])
+
+
+def test_the_file_in_the_way_may_have_a_name_that_is_no_text(desk: Desk) -> None:
+    desk.rules(routes=[Route("*.png", "plots", "artifact")])
+    odd = os.fsencode(desk.drop) + b"/e/r/\xff"
+    os.makedirs(odd)
+    for folder in (odd, os.fsencode(desk.drop) + b"/e/r"):
+        with open(folder + b"/x.png", "w"):
+            pass
+        desk.scan()
+    assert desk.states()[b"x.png"] is State.FAILED
+
+
 def test_a_clash_ends_when_the_other_gives_way(desk: Desk) -> None:
     desk.rules(routes=[Route("*.png", "plots", "artifact")])
     desk.write("e/r/a/x.png")

@@ -13,6 +13,7 @@ import pytest
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Route
 from artifactd.ledger import DueFile, State
+from artifactd.ledger.destinations import LEAF
 from artifactd.models import GIVE_UP, GIVE_UP_ENDED, MAY_FOLLOW, ModelFolder, ModelFolders
 from artifactd.registration import ModelRole, Registration
 from desk import SETTLE, Desk, at_desk
@@ -53,7 +54,7 @@ def whole(desk: Desk, folder: bytes = b"e/r/model", later: float = LATER) -> Mod
 def rows(desk: Desk) -> dict[str, tuple[str, str]]:
     """Role's kind and artifact path of all that is due."""
     found = desk.ledger._con.execute(
-        "SELECT d.rel || '/' || f.name, f.role, p.dir || '/' || f.leaf FROM files f JOIN folders d ON d.id = f.folder"
+        f"SELECT d.rel || '/' || f.name, f.role, p.dir || '/' || {LEAF} FROM files f JOIN folders d ON d.id = f.folder"
         " JOIN places p ON p.id = f.place WHERE f.state = 0"
     )
     return {os.fsdecode(rel): (role.partition(":")[0], path.lstrip("/")) for rel, role, path in found}

@@ -131,9 +131,10 @@ def test_parts_that_go_to_signed_addresses_are_told_of() -> None:
         def _upload_part(self, *, size: int, start_byte: int) -> str:
             return f"{start_byte}+{size}"
 
-    repo, pair, told = Repository(), Tether(), []
+    repo, pair = Repository(), Tether()
+    told: list[int] = []
     tell_parts(repo)
-    pair.sent = told.append  # type: ignore[method-assign]
+    pair.sent = told.append  # type: ignore[method-assign, assignment]
     with pair.held():
         assert repo._upload_part(size=5, start_byte=10) == "10+5"
     assert told == [5]
@@ -141,8 +142,9 @@ def test_parts_that_go_to_signed_addresses_are_told_of() -> None:
 
 def test_of_large_pieces_what_came_before_is_sent(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
-    pair, told = Tether(), []
-    pair.sent = told.append  # type: ignore[method-assign]
+    pair = Tether()
+    told: list[int] = []
+    pair.sent = told.append  # type: ignore[method-assign, assignment]
     with pair.held(), tether.Pieces(str(tmp_path / "f")) as stream:
         assert (stream.read(4), stream.read(4)) == (b"0123", b"4567")
         stream.seek(4)

@@ -14,7 +14,8 @@ from artifactd.errors import Kind
 from artifactd.excludes import Ignored
 from artifactd.layout import Layout
 from artifactd.ledger import NOTHING_SENT, FileId, Growth, KnownFile, Ledger, State, Wanted
-from artifactd.ledger.looks import CLASH, destination
+from artifactd.ledger.destinations import destination
+from artifactd.ledger.looks import CLASH
 from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
 from artifactd.names import RUN_NOTE
 from artifactd.pace import news_due, pace
@@ -22,6 +23,7 @@ from artifactd.paths import join
 from artifactd.registration import MODEL, WEIGHTS, ModelRole
 from artifactd.runfolder import MARKERS, SETTINGS_NAME
 from artifactd.runs import Facts, Place, RunFolders
+from artifactd.text import printable
 from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import Listing
 from artifactd.watching.signature import Signature, rest_at
@@ -344,23 +346,23 @@ class Looker:
     ) -> tuple[str, str] | None:
         """What stands in the file's way in the store, and what to do; None for nothing."""
         file = FileId(at.folder, name)
-        holder = at.taken.get(dest) or self._ledger.holder(dest, file)
+        holder = at.taken.get(dest) or self._ledger.holder(dest, file, run, path)
         if holder is not None and not os.path.lexists(holder):
-            if self._ledger.move(self._root, dest, file, signature):
+            if self._ledger.move(self._root, dest, file, signature, run, path):
                 holder = None
             else:
                 return (
-                    f"its artifact path {path} holds what was sent of {os.fsdecode(holder)}, which is gone",
+                    f"its artifact path {path} holds what was sent of {printable(holder)}, which is gone",
                     "Nothing is overwritten in the store by another file: rename this one",
                 )
         if holder is not None:
             return (
-                f"its artifact path {path} is taken by {os.fsdecode(holder)}",
+                f"its artifact path {path} is taken by {printable(holder)}",
                 "Rename one of the two, or change the route that brings both there",
             )
         folder, _, leaf = path.rpartition("/")
         if folder not in at.ways:
-            at.ways[folder] = self._file_in_the_way(facts, folder)
+            at.ways[folder] = self._file_in_the_way(facts, run, folder)
             at.folders[folder] = self._ledger.folders_in(run, folder, 4 * at.files)
         way, folders = at.ways[folder], at.folders[folder]
         if way is None and ((folders is not None and leaf not in folders) or not self._ledger.holds_folder(run, path)):
@@ -368,10 +370,11 @@ class Looker:
         what = f"{path} is a folder there" if way is None else f"{way} is a file there"
         return f"the store holds what stood here before: {what}", "Nothing is deleted in the store: rename the file"
 
-    def _file_in_the_way(self, facts: Facts, folder: str) -> str | None:
+    def _file_in_the_way(self, facts: Facts, run: int, folder: str) -> str | None:
         """Which part of an artifact folder's path is stored as a file."""
         while folder:
-            if self._ledger.holder(destination(self._where.target, facts.identity, folder), _NOBODY) is not None:
+            dest = destination(self._where.target, facts.identity, folder)
+            if self._ledger.holder(dest, _NOBODY, run, folder) is not None:
                 return folder
             folder = folder.rpartition("/")[0]
         return None

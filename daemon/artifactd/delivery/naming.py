@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import DueFile, Ledger, Run
-from artifactd.ledger.looks import destination
+from artifactd.ledger.destinations import destination
 from artifactd.names import MAX_COMPONENT_BYTES
 from artifactd.text import printable
 
@@ -35,7 +35,7 @@ def as_versions(
         name = version_destination(run, file)
         if name in sending:
             ledger.put_back(file.id)
-        elif (failure := _refusal(ledger, file, name)) is not None:
+        elif (failure := _refusal(ledger, run, file, name)) is not None:
             ledger.not_delivered(file.id, failure, now, touched=False)
         else:
             sending.add(name)
@@ -45,11 +45,15 @@ def as_versions(
 
 def version_destination(run: Run, file: DueFile) -> int:
     """The destination of the very artifact that a file's content becomes, versions told apart."""
-    return destination(run.target, run.identity, f"{file.dir}/{file.leaf}" if file.dir else file.leaf)
+    return destination(run.target, run.identity, _path(file))
 
 
-def _refusal(ledger: Ledger, file: DueFile, name: int) -> Failure | None:
-    holder = ledger.holder(name, file.id)
+def _path(file: DueFile) -> str:
+    return f"{file.dir}/{file.leaf}" if file.dir else file.leaf
+
+
+def _refusal(ledger: Ledger, run: Run, file: DueFile, name: int) -> Failure | None:
+    holder = ledger.holder(name, file.id, run.id, _path(file))
     if holder is not None:
         why = f"is taken by {printable(holder)}"
     elif len(file.leaf.encode()) > MAX_COMPONENT_BYTES:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifactd import failpoint
 from artifactd.ledger import schema
+from artifactd.ledger.destinations import Destinations
 
 
 class Base:
@@ -21,6 +22,7 @@ class Base:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / schema.FILE_NAME
         self._con = schema.connect(self.path, create=True)
+        self._destinations = Destinations(self._con)
 
     def close(self) -> None:
         """Close the file; SQLite folds the write-ahead log into it."""
@@ -42,6 +44,7 @@ class Base:
             failpoint.reach("commit.before")
             self._con.execute("COMMIT")
         except BaseException as exc:
+            self._destinations.forget()
             with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself when the disk is full
                 self._con.execute("ROLLBACK")
             if isinstance(exc, sqlite3.Error):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from artifactd.errors import Failure, Kind
+from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.manifests import Manifests
 from artifactd.ledger.order import Order, first, ranks, use_order
@@ -126,7 +127,7 @@ class Deliveries(Looks, Manifests):
 
     def _claimable(self, run: int, now: float, source: str, which: str, *values: Any) -> list[Any]:
         rows = self._con.execute(
-            "SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest,"
+            f"SELECT f.folder, f.name, d.rel, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, {LEAF}, f.dest,"
             " CASE WHEN f.doubt THEN NULL ELSE f.digest END, f.attempts, f.due_at, f.growth,"
             f" f.doubt = {Doubt.ASK:d} OR (r.found AND f.digest IS NULL), f.role, f.told, f.doubt,"
             " r.found AND f.digest IS NULL AND NOT f.doubt AND r.identity LIKE 'run:%',"
@@ -199,7 +200,6 @@ class Deliveries(Looks, Manifests):
         whole = file.growth is not Growth.SNAPSHOT
         news = sent or file.ask
         if here and news and file.version:
-            self.has_versions(now=True)
             self._con.execute(
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, row[4], file.version, file.leaf, dest or row[4], digest, size, now),

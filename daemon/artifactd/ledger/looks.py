@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from artifactd.ledger.base import Base
+from artifactd.ledger.destinations import LEAF, Spot
 from artifactd.ledger.rows import Doubt, FileId, Growth, KnownFile, State, Wanted, past_of
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
@@ -20,7 +21,7 @@ _AT_ONCE = (1, 4, 16, 64)
 """Names of one statement: a few sizes, so that SQLite knows each."""
 
 _WANT = (
-    "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, leaf, dest,"
+    "INSERT INTO files (folder, name, state, size, mtime_ns, ctime_ns, inode, run, place, named, dest,"
     " due_at, kind, error, cure, growth, role, doubt)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (folder, name) DO UPDATE SET"
@@ -38,28 +39,16 @@ _WANT = (
     " told = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told END,"
     " told_at = CASE WHEN dest IS excluded.dest AND role = excluded.role THEN told_at END,"
     " role = excluded.role,"
-    " run = excluded.run, place = excluded.place, leaf = excluded.leaf, dest = excluded.dest,"
+    " run = excluded.run, place = excluded.place, named = excluded.named, dest = excluded.dest,"
     " kind = excluded.kind, error = excluded.error, cure = excluded.cure"
 )
 """Puts a row as it shall be in the place of what is known of its file."""
 
-
-def destination(target: str, identity: str, artifact_path: str) -> int:
-    """64 bits that two files share only when they would land on the same artifact (or by a chance of 2^-64).
-
-    Args:
-        target: Tracking URI without secrets.
-        identity: The run's.
-        artifact_path: Within the run.
-    """
-    text = f"{target}\0{identity}\0{artifact_path}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
+_BY_NAME = attrgetter("name")
 
 
 class Looks(Base):
     """The side of the ledger that faces the disk."""
-
-    _versions: bool | None = None  # Whether there may be any; None while nobody has asked.
 
     def use_roots(self, paths: Iterable[bytes]) -> dict[bytes, int]:
         """Make these the watched roots: known ones keep their number, others are no longer active."""
@@ -147,16 +136,18 @@ class Looks(Base):
         here is due. A receipt (digest) stays with the row as long as the destination does. What was
         sent after `now` (unix seconds) was sent now: the clock was set back since.
         """
-        places: dict[tuple[int, str], int] = {}
+        spots: dict[tuple[int, str], Spot] = {}
         rows: list[tuple[object, ...]] = []
-        for w in wanted:
-            place = None
+        for w in sorted(wanted, key=_BY_NAME):  # a tmpfs lists backwards, which would leave each page half empty
+            place = named = None
             if w.run is not None:
-                at = w.run, w.dir
-                place = places[at] if at in places else places.setdefault(at, self._place(*at))
+                at = spots.get((w.run, w.dir))
+                if at is None:
+                    at = spots[w.run, w.dir] = self._destinations.spot(folder, w.run, w.dir)
+                place, named = at.place, at.named(w.name, w.leaf, w.dest)
             # Enums as plain numbers: SQLite's module asks for an adapter of any other type, at a microsecond each.
             rows.append(
-                (folder, w.name, int(w.state), *w.signature, w.run, place, w.leaf or None, w.dest, w.due_at, w.kind)
+                (folder, w.name, int(w.state), *w.signature, w.run, place, named, w.dest, w.due_at, w.kind)
                 + (w.error, w.cure, int(w.growth), w.role, int(Doubt.STRANGE if w.strange else Doubt.NONE), now)
             )
         self._con.executemany(_WANT, rows)
@@ -178,29 +169,24 @@ class Looks(Base):
                 (State.STORED, folder, name, State.DUE, State.FAILED),
             )
 
-    def holder(self, dest: int, not_me: FileId) -> bytes | None:
-        """The path of another file that holds this destination, if there is one."""
-        row = self._con.execute(
-            "SELECT roots.path, d.rel, f.name FROM files f JOIN folders d ON d.id = f.folder"
-            " JOIN roots ON roots.id = d.root"
-            " WHERE f.dest = ? AND NOT (f.folder = ? AND f.name = ?) AND f.kind IS NOT ? LIMIT 1",
-            (dest, not_me.folder, not_me.name, CLASH),
-        ).fetchone()
-        if row is None and self.has_versions():
-            row = self._con.execute(
-                "SELECT roots.path, d.rel, v.name FROM versions v JOIN folders d ON d.id = v.folder"
-                " JOIN roots ON roots.id = d.root WHERE v.dest = ? AND NOT (v.folder = ? AND v.name = ?) LIMIT 1",
-                (dest, not_me.folder, not_me.name),
-            ).fetchone()
-        return None if row is None else join(join(bytes(row[0]), bytes(row[1])), bytes(row[2]))
+    def holder(self, dest: int, not_me: FileId, run: int, artifact_path: str) -> bytes | None:
+        """The path of another file that holds a destination, if there is one.
 
-    def has_versions(self, *, now: bool = False) -> bool:
-        """Whether there may be versions of some file, which most watches keep none of; `now` says that there are."""
-        if now or self._versions is None:
-            self._versions = now or self._con.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
-        return self._versions
+        Args:
+            dest: The destination.
+            not_me: Who asks.
+            run: A row of the run that it is in.
+            artifact_path: Its path there.
+        """
+        for folder, name, kind in self._destinations.holding(dest, run, artifact_path):
+            if kind != CLASH and (folder, name) != (not_me.folder, not_me.name):
+                row = self._con.execute(
+                    "SELECT roots.path, d.rel FROM folders d JOIN roots ON roots.id = d.root WHERE d.id = ?", (folder,)
+                ).fetchone()
+                return join(join(bytes(row[0]), bytes(row[1])), name)
+        return None
 
-    def move(self, root: int, dest: int, file: FileId, sig: Signature) -> bool:
+    def move(self, root: int, dest: int, file: FileId, sig: Signature, run: int, artifact_path: str) -> bool:
         """Let a file that was renamed keep what is known of it; whether it was one.
 
         Args:
@@ -208,20 +194,23 @@ class Looks(Base):
             dest: The destination that both names have.
             file: The name of now.
             sig: What it looks like: as the stored file, but for the ctime, which a rename may change.
+            run: A row of the run that the destination is in.
+            artifact_path: Its path there.
         """
-        row = self._con.execute(
-            "SELECT f.folder, f.name FROM files f JOIN folders d ON d.id = f.folder AND d.root = ? WHERE f.dest = ?"
-            f" AND NOT (f.folder = ? AND f.name = ?) AND f.state = {State.STORED:d}"
-            " AND (f.size, f.mtime_ns, f.inode) = (?, ?, ?)",
-            (root, dest, file.folder, file.name, sig.size, sig.mtime_ns, sig.inode),
-        ).fetchone()
-        if row is None:
+        for *old, _ in self._destinations.holding(dest, run, artifact_path):
+            if old != [file.folder, file.name] and self._was(root, old, dest, sig):
+                break
+        else:
             return False
-        for table in ("files", "versions"):
-            self._con.execute(
-                f"UPDATE OR REPLACE {table} SET folder = ?, name = ? WHERE folder = ? AND name = ?",
-                (file.folder, file.name, *row),
-            )
+        # Whatever the new key is, the index finds it there; what is written next may have it natural again.
+        self._con.execute(
+            f"UPDATE OR REPLACE files AS f SET folder = ?, name = ?, named = {LEAF} WHERE folder = ? AND name = ?",
+            (file.folder, file.name, *old),
+        )
+        self._con.execute(
+            "UPDATE OR REPLACE versions SET folder = ?, name = ? WHERE folder = ? AND name = ?",
+            (file.folder, file.name, *old),
+        )
         return True
 
     def folders_in(self, run: int, folder: str, most: int) -> set[str] | None:
@@ -240,6 +229,15 @@ class Looks(Base):
         rows = found.fetchall()
         return None if len(rows) == most else {row[0][len(within) :].partition("/")[0] for row in rows}
 
+    def _was(self, root: int, key: list[Any], dest: int, sig: Signature) -> bool:
+        """Whether a row is that of a stored file with this destination, which looked so."""
+        row = self._con.execute(
+            "SELECT 1 FROM files f JOIN folders d ON d.id = f.folder AND d.root = ? WHERE f.folder = ? AND f.name = ?"
+            f" AND f.dest = ? AND f.state = {State.STORED:d} AND (f.size, f.mtime_ns, f.inode) = (?, ?, ?)",
+            (root, *key, dest, sig.size, sig.mtime_ns, sig.inode),
+        )
+        return row.fetchone() is not None
+
     def holds_folder(self, run: int, path: str) -> bool:
         """Whether something is stored below this artifact path, as if it were a folder."""
         # In two steps: the first hardly ever finds one, and in one query SQLite would read all files of all runs.
@@ -254,12 +252,6 @@ class Looks(Base):
             ).fetchone()[0]
             for (place,) in places
         )
-
-    def _place(self, run: int, folder: str) -> int:
-        row = self._con.execute("SELECT id FROM places WHERE run = ? AND dir = ?", (run, folder)).fetchone()
-        if row is None:
-            return int(self._con.execute("INSERT INTO places (run, dir) VALUES (?, ?)", (run, folder)).lastrowid or 0)
-        return int(row[0])
 
 
 def _parts(names: list[bytes]) -> Iterator[list[bytes]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifactd.ledger import schema
 from artifactd.ledger.base import Base
+from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import END_REFUSED, State
 from artifactd.manifest import Version
 from artifactd.paths import join
@@ -101,7 +102,7 @@ def _receipts(con: sqlite3.Connection, run: int) -> Iterator[StoredFile]:
         version = Version(number, _path(place, leaf), size, bytes(digest), stored_at)
         versions.setdefault((folder, bytes(name)), []).append(version)
     for folder, name, rel, place, leaf, size, digest, mtime, stored_at, tries, outdated in con.execute(
-        "SELECT f.folder, f.name, d.rel, p.dir, f.leaf, f.stored_size, f.digest, f.mtime_ns, f.stored_at, f.attempts,"
+        f"SELECT f.folder, f.name, d.rel, p.dir, {LEAF}, f.stored_size, f.digest, f.mtime_ns, f.stored_at, f.attempts,"
         " f.ctime_ns = 0 FROM files f JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
         " WHERE f.run = ? AND f.state = ? AND f.digest IS NOT NULL ORDER BY d.rel, f.name",
         (run, State.STORED),

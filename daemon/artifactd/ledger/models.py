@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from artifactd.ledger.base import Base
+from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import Doubt, DueFile, FileId, State, past_of
 from artifactd.ledger.schema import OF_MODELS
 from artifactd.registration import ModelRole
@@ -59,7 +60,7 @@ class Models(Base):
         for rel, signature in members.items():
             folder, name = os.path.split(rel)
             row = self._con.execute(
-                "SELECT f.folder, f.name, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, f.leaf, f.dest, f.digest,"
+                f"SELECT f.folder, f.name, f.size, f.mtime_ns, f.ctime_ns, f.inode, p.dir, {LEAF}, f.dest, f.digest,"
                 " f.attempts, f.due_at, f.role, f.told, f.state, f.doubt, f.sends, f.sent_bytes, f.sent_at"
                 " FROM files f JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
                 " WHERE d.root = ? AND d.rel = ? AND f.name = ? AND f.run = ? AND f.role = ?",

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import Growth
 from artifactd.ledger.schema import OF_MODELS
 
@@ -36,7 +37,7 @@ class Order(enum.StrEnum):
 _OPEN = f"f.state = 0 AND f.growth != {Growth.HELD:d} AND NOT f.{OF_MODELS}"
 """Of a file: an ordinary claim may take it, once its time has come. Models are claimed whole."""
 
-_INDEXED = {Order.SMALL: "size", Order.LARGE: "size", Order.NAME: "place, leaf"}
+_INDEXED = {Order.SMALL: "size", Order.LARGE: "size", Order.NAME: f"place, {LEAF}"}
 """What the index of an order holds besides the run."""
 
 _FIRST = {
@@ -48,7 +49,7 @@ _FIRST = {
     " ORDER BY f.size DESC LIMIT :window",
     # A run's places lie in the order of their paths.
     Order.NAME: "SELECT f.* FROM places p CROSS JOIN files f INDEXED BY due_order ON f.run = p.run AND f.place = p.id"
-    " WHERE p.run = :run AND {open} ORDER BY p.dir, f.leaf LIMIT :window",
+    " WHERE p.run = :run AND {open} ORDER BY p.dir, {leaf} LIMIT :window",
 }
 """The window, in order: read without sorting."""
 
@@ -57,8 +58,8 @@ def use_order(con: sqlite3.Connection, order: Order) -> None:
     """Have the index that an order needs, and no other."""
     wanted = ""
     if order in _INDEXED:
-        condition = _OPEN.replace("f.", "")
-        wanted = f"CREATE INDEX due_order ON files (run, {_INDEXED[order]}) WHERE {condition}"
+        columns, condition = _INDEXED[order].replace("f.", ""), _OPEN.replace("f.", "")
+        wanted = f"CREATE INDEX due_order ON files (run, {columns}) WHERE {condition}"
     row = con.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND name = 'due_order'").fetchone()
     if (row[0] if row else "") != wanted:
         con.execute("DROP INDEX IF EXISTS due_order")
@@ -75,7 +76,7 @@ def first(con: sqlite3.Connection, order: Order, run: int, now: float, limit: in
     if order not in _FIRST:
         return []
     rows = con.execute(
-        f"SELECT f.folder, f.name, d.rel FROM ({_FIRST[order].format(open=_OPEN)}) f CROSS JOIN folders d"
+        f"SELECT f.folder, f.name, d.rel FROM ({_FIRST[order].format(open=_OPEN, leaf=LEAF)}) f CROSS JOIN folders d"
         " ON d.id = f.folder WHERE f.due_at <= :now LIMIT :limit",
         {"run": run, "now": now, "window": max(WINDOW, limit), "limit": limit},
     )
@@ -88,7 +89,7 @@ def ranks(con: sqlite3.Connection, order: Order, runs: Iterable[int], now: float
         names = {int(r[0]): (r[1], r[2]) for r in con.execute("SELECT id, experiment, name FROM runs")}
         return {run: names[run] for run in runs}
     key, sign = {Order.FRESH: ("due_at", -1), Order.SMALL: ("size", 1), Order.LARGE: ("size", -1)}[order]
-    query = f"SELECT {key} FROM ({_FIRST[order].format(open=_OPEN)})"
+    query = f"SELECT {key} FROM ({_FIRST[order].format(open=_OPEN, leaf=LEAF)})"
     found = {run: con.execute(query, {"run": run, "now": now, "window": 1}).fetchone() for run in runs}
     # A run that has none of these waits for a model, or for its end.
     return {run: (row is None, sign * row[0] if row else 0) for run, row in found.items()}

@@ -13,6 +13,7 @@ from typing import Any
 
 from artifactd.errors import Kind
 from artifactd.ledger import schema
+from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import CLASH
 from artifactd.ledger.rows import (
     END_REFUSED,
@@ -31,14 +32,15 @@ from artifactd.pace import FREE_SENDS, LONGEST
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature
 
+_LEAF = f"CASE WHEN f.dest IS NOT NULL THEN {LEAF} END"
 _VIEW = (
     "SELECT f.folder, f.run, roots.path, d.rel, f.name, f.state, f.size, f.mtime_ns, f.ctime_ns, f.inode,"
     " r.experiment, r.name, r.run_id, r.target, p.dir,"
     " coalesce((SELECT v.leaf FROM versions v WHERE v.folder = f.folder AND v.name = f.name AND v.base = f.dest"
-    " ORDER BY v.number DESC LIMIT 1), f.leaf), f.digest, f.stored_size, f.stored_at, f.due_at,"
+    f" ORDER BY v.number DESC LIMIT 1), {_LEAF}), f.digest, f.stored_size, f.stored_at, f.due_at,"
     " f.attempts, f.kind, f.error, f.cure,"
     " t.kind, t.error, t.cure, t.attempts, t.next_try, r.kind, r.error, r.cure, r.attempts, r.next_try,"
-    " f.leaf, CASE WHEN f.told_at IS NOT NULL THEN f.role END, f.told_at, f.role, f.told"
+    f" {_LEAF}, CASE WHEN f.told_at IS NOT NULL THEN f.role END, f.told_at, f.role, f.told"
     " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root"
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )

@@ -6,6 +6,7 @@ written survives a power cut (commits are batched, one a turn of the loop, so th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -16,6 +17,9 @@ FILE_NAME = "ledger.db"
 
 _CACHE = 16 * 1024
 """KiB of pages in memory: rows are taken up by time, and lie by name. SQLite's own 2 MiB make each step read some."""
+
+_QUICK = 256 * 2**20
+"""Bytes of a ledger that is copied within some seconds."""
 
 # Rows are keyed by folder and name as the bytes that the filesystem gave. `files` has no rowid: its rows lie in
 # the order in which a folder is looked at, so a look reads one run of pages. Destination folders repeat for
@@ -126,6 +130,63 @@ OPEN = (
 OF_MODELS = "role GLOB 'model:*'"
 """Of a file: it goes to a logged model."""
 
+# Rows a third shorter: what their key says already (`destinations`) is in no column and in no index. A new table and
+# not an update, since rows that are shortened in place leave a third of each page empty. The column has another name,
+# so that a service of the version before, under which this is done, ends, and takes no empty one for a name.
+_SLIM = f"""
+CREATE INDEX identities ON runs (identity);
+CREATE TEMP TABLE own (place INTEGER PRIMARY KEY, folder INTEGER NOT NULL);
+INSERT INTO own SELECT p.id, d.id FROM places p JOIN runs r ON r.id = p.run
+    JOIN runs h ON h.id = (SELECT min(s.id) FROM runs s WHERE s.identity = r.identity AND s.target = r.target)
+    JOIN folders d ON d.root = h.root AND d.rel = CAST(
+        CASE WHEN p.dir = '' THEN h.folder WHEN h.folder = x'' THEN p.dir ELSE h.folder || '/' || p.dir END AS BLOB);
+CREATE TABLE slim_files (
+    folder INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    run INTEGER,
+    place INTEGER,
+    named TEXT,
+    dest INTEGER,
+    digest BLOB,
+    doubt INTEGER NOT NULL DEFAULT 0,
+    stored_size INTEGER,
+    stored_at REAL,
+    sends INTEGER NOT NULL DEFAULT 0,
+    sent_bytes INTEGER NOT NULL DEFAULT 0,
+    sent_at REAL,
+    growth INTEGER NOT NULL DEFAULT 0,
+    due_at REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    kind TEXT,
+    error TEXT,
+    cure TEXT,
+    role TEXT NOT NULL DEFAULT '',
+    told BLOB,
+    told_at REAL,
+    PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+INSERT INTO slim_files SELECT f.folder, f.name, f.state, f.size, f.mtime_ns, f.ctime_ns, f.inode, f.run, f.place,
+    CASE WHEN f.leaf IS NULL OR CAST(f.leaf AS BLOB) != f.name THEN f.leaf
+        WHEN own.folder = f.folder AND NOT f.{OF_MODELS} THEN NULL ELSE '' END,
+    f.dest, f.digest, f.doubt, f.stored_size, f.stored_at, f.sends, f.sent_bytes, f.sent_at, f.growth, f.due_at,
+    f.attempts, f.kind, f.error, f.cure, f.role, f.told, f.told_at
+    FROM files f LEFT JOIN own ON own.place = f.place ORDER BY f.folder, f.name;
+DROP TABLE files;
+DROP TABLE own;
+ALTER TABLE slim_files RENAME TO files;
+CREATE INDEX due ON files (run, due_at) WHERE state = 0;
+CREATE INDEX uploading ON files (run) WHERE state = 1;
+CREATE INDEX failed ON files (run) WHERE state = 3;
+CREATE INDEX due_models ON files (run) WHERE state = 0 AND {OF_MODELS};
+CREATE INDEX uploading_models ON files (run) WHERE state = 1 AND {OF_MODELS};
+CREATE INDEX destinations ON files (dest) WHERE named IS NOT NULL
+"""
+
 # Forward only: entry n brings version n to n + 1.
 _MIGRATIONS: tuple[str, ...] = (
     _TABLES,
@@ -171,6 +232,7 @@ CREATE INDEX running ON runs (root) WHERE status = 'RUNNING';
 CREATE INDEX due_models ON files (run) WHERE state = 0 AND {OF_MODELS};
 CREATE INDEX uploading_models ON files (run) WHERE state = 1 AND {OF_MODELS};
 """,
+    _SLIM,
 )
 VERSION = len(_MIGRATIONS)
 
@@ -199,7 +261,8 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         con.execute("PRAGMA synchronous = FULL")
         con.execute("PRAGMA temp_store = MEMORY")
         con.execute(f"PRAGMA cache_size = -{_CACHE}")
-        _migrate(con, path)
+        if _migrate(con, path):
+            _shrink(con)
     except sqlite3.DatabaseError as exc:
         raise unusable(path, exc) from exc
     return con
@@ -217,8 +280,10 @@ def unusable(path: Path, exc: sqlite3.Error) -> LedgerError:
 _SPACE = "Check that its folder exists, is writable for this user and has space"
 
 
-def _migrate(con: sqlite3.Connection, path: Path) -> None:
+def _migrate(con: sqlite3.Connection, path: Path) -> bool:
+    """Bring the ledger to this version; whether it was a ledger before."""
     (version,) = con.execute("PRAGMA user_version").fetchone()
+    in_use = bool(0 < version < VERSION)
     if version > VERSION:
         raise LedgerError(
             f"the ledger {path} was written by a newer artifactd (schema {version}, this one knows {VERSION})",
@@ -234,3 +299,19 @@ def _migrate(con: sqlite3.Connection, path: Path) -> None:
             version += 1
             con.execute(f"PRAGMA user_version = {version}")
         con.execute("COMMIT")
+    return in_use
+
+
+def _shrink(con: sqlite3.Connection) -> None:
+    """Give the disk back what a migration left empty. Where that takes more than moments, new rows get it in time."""
+    pages, free, size = (
+        con.execute(f"PRAGMA {x}").fetchone()[0] for x in ("page_count", "freelist_count", "page_size")
+    )
+    if 4 * free < pages or (pages - free) * size > _QUICK:
+        return
+    con.execute("PRAGMA temp_store = FILE")  # the copy is as big as the ledger
+    # Whoever reads or writes beside, or a disk without space for the copy, is no reason not to start.
+    with contextlib.suppress(sqlite3.OperationalError):
+        con.execute("VACUUM")
+        con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    con.execute("PRAGMA temp_store = MEMORY")
