@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 APART = 16 * 2**20
@@ -24,24 +25,29 @@ class Tether:
 
     def __init__(self) -> None:
         self._moved = threading.Condition()
-        self._sent = self._hashed = 0
+        self._lead = 0  # of the one who sends
+        self._waiting = Counter[int]()
         self._loose = False
 
     def sent(self, count: int) -> None:
         """So many more bytes were read to be sent (fewer than 0: they will be read again); waits where that is far."""
-        with self._moved:
-            self._sent += count
-            self._moved.notify_all()
-            while not self._loose and self._sent - self._hashed > APART:
-                self._moved.wait()
+        self._go_on(count, 1)
 
     def hashed(self, count: int) -> None:
         """So many more bytes were read to be hashed; waits where that is far ahead."""
+        self._go_on(count, -1)
+
+    def _go_on(self, count: int, side: int) -> None:
         with self._moved:
-            self._hashed += count
-            self._moved.notify_all()
-            while not self._loose and self._hashed - self._sent > APART:
-                self._moved.wait()
+            self._lead += side * count
+            # Who waits goes on when half the way is free: to be woken by each of the other's blocks, of some KiB, costs
+            # more than to send them.
+            if self._waiting[-side] and side * self._lead >= -APART // 2:
+                self._moved.notify_all()
+            if side * self._lead > APART:
+                self._waiting[side] += 1
+                self._moved.wait_for(lambda: self._loose or side * self._lead <= APART // 2)
+                self._waiting[side] -= 1
 
     def let_go(self) -> None:
         """From now on neither waits for the other."""
