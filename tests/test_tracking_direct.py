@@ -21,13 +21,17 @@ from conftest import MlflowServer
 
 @dataclass
 class Server:
-    """A web server that takes what is put, and answers with what stands first in `answers`, or with 200 and {}."""
+    """A web server that takes what is put, and answers with what stands first in `answers`, or with 200 and {}.
+
+    One that `dies` ends the connection instead.
+    """
 
     uri: str = ""
     got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: list[tuple[int, bytes, dict[str, str]]] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
     speaks: threading.Event = field(default_factory=threading.Event)
+    dies: bool = False
 
 
 @contextlib.contextmanager
@@ -43,6 +47,9 @@ def serving() -> Iterator[Server]:
             server.got.append((self.path, dict(self.headers), body))
             server.connections.add(self.client_address)
             server.speaks.wait(10)
+            if server.dies:
+                self.close_connection = True
+                return
             status, content, headers = server.answers.pop(0) if server.answers else (200, b"{}", {})
             self.send_response(status)
             for name, value in headers.items():
@@ -196,6 +203,17 @@ def test_a_server_that_falls_silent_costs_its_time_once(
     assert (caught.value.failure.kind, caught.value.failure.scope) == (Kind.TRANSIENT, Scope.TARGET)
     assert "cannot be reached" in caught.value.failure.error
     assert len(server.got) == 2
+
+
+def test_what_has_gone_out_is_not_sent_again_where_the_answer_is_lost(
+    server: Server, store: RunArtifacts, tmp_path: Path
+) -> None:
+    put(store, tmp_path, b"1", "a")
+    server.dies = True
+    with pytest.raises(DeliveryError) as caught:
+        put(store, tmp_path, b"2", "b")
+    assert caught.value.failure.kind is Kind.TRANSIENT
+    assert [body for _, _, body in server.got] == [b"1", b"2"]
 
 
 def test_a_server_that_was_started_anew_is_found_again(store: RunArtifacts, server: Server, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ file of the same run. So the first in each second goes MLflow's way, and those a
 same kept connections, under other names.
 
 Whatever is not plain, and whatever is not answered as an upload that went well, is sent MLflow's way: that decides, and
-says what is wrong. Only what has cost time already (silence) or would cost a crowded server more is not asked again.
+says what is wrong. Only what may have arrived (silence, a connection that ended) or would cost a crowded server more is
+not sent again: whoever tries again later asks the store first.
 """
 
 from __future__ import annotations
@@ -106,8 +107,14 @@ _OF_CONTENT = ("content-length", "content-type")
 
 def _sent(model: _Model, path: str, content: bytes, kind: str) -> bool:
     """Whether it was sent, and answered as it should be; else it is to be sent by MLflow."""
-    from requests.exceptions import ReadTimeout, RetryError  # noqa: PLC0415
-    from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError, TimeoutError  # noqa: A004, PLC0415
+    from requests.exceptions import ConnectionError, ReadTimeout, RetryError  # noqa: A004, PLC0415
+    from urllib3.exceptions import (  # noqa: PLC0415
+        HTTPError,
+        MaxRetryError,
+        NewConnectionError,
+        ResponseError,
+        TimeoutError,  # noqa: A004
+    )
     from urllib3.util import Timeout  # noqa: PLC0415
 
     seconds = float(os.environ[TIMEOUT])
@@ -124,8 +131,8 @@ def _sent(model: _Model, path: str, content: bytes, kind: str) -> bool:
             raise ReadTimeout(exc) from exc
         if isinstance(reason, ResponseError):
             raise RetryError(exc) from exc
-        return False
-    except OSError:
+        if not isinstance(reason, NewConnectionError):
+            raise ConnectionError(exc) from exc
         return False
     return bool(answer.status == 200 and answer.data[:1].strip() in (b"", b"{"))
 
