@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from artifactd import throttle
@@ -64,11 +65,11 @@ def test_who_asks_for_much_does_not_stand_before_who_asks_for_little(shared: Sha
 
 
 def test_without_a_limit_nobody_waits_and_nothing_is_written(shared: Shared) -> None:
-    before = _bytes_moved(os.getpid())
+    before = _bytes_moved(psutil.Process())
     shared.take(2**60)
     assert shared.line._numbers[shared.line._free_at] == 0
     assert shared.piece == throttle.UNLIMITED
-    assert _bytes_moved(os.getpid()) - before < 4096
+    assert _bytes_moved(psutil.Process()) - before < 4096
 
 
 @pytest.mark.parametrize("after", [2**40, 0])
@@ -106,8 +107,8 @@ def test_who_waits_for_its_share_is_seen_to_move(shared: Shared) -> None:
     shared.line.rate = 16 * SMALLEST
     pid = forked(lambda: shared.line.take(MIB))
     try:
-        seen = wait_for(lambda: _bytes_moved(pid), "it moves")
-        wait_for(lambda: _bytes_moved(pid) > seen, "it goes on moving")
+        seen = wait_for(lambda: _bytes_moved(psutil.Process(pid)), "it moves")
+        wait_for(lambda: _bytes_moved(psutil.Process(pid)) > seen, "it goes on moving")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -237,13 +237,13 @@ class Looker:
                 continue
             same = old.signature == signature
             due = old.state is State.DUE and old.kind is None
-            held = due and _is_of_model(old)
+            held = due and ModelRole.is_of(old.role)
             paced = repace and (bool(old.growth) or held)
             # What a marker waits for is no matter of its own folder's rules, or of its time.
             paced |= due and self._layout.checkpoint(join(at.rel, name)) is not None
             if same and same_rules and old.kind != CLASH and not paced:
                 continue
-            if same and at.model is not None and at.model.partial and _is_of_model(old):
+            if same and at.model is not None and at.model.partial and ModelRole.is_of(old.role):
                 continue
             row = self._row(at, name, signature, old)
             unmoved = same and (old.dest, old.role) == (row.dest, row.role) and row.state is State.DUE
@@ -393,11 +393,7 @@ class Looker:
             seen.changed += 1
 
 
-def _is_of_model(known: KnownFile) -> bool:
-    return ModelRole.of(known.role) is not None
-
-
 def _moves(old: KnownFile, row: Wanted) -> bool:
-    if _is_of_model(old) or ModelRole.of(row.role) is not None:
+    if ModelRole.is_of(old.role) or ModelRole.is_of(row.role):
         return False
     return old.past.last is not None and None not in (old.dest, row.dest) and old.dest != row.dest

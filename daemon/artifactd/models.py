@@ -204,7 +204,7 @@ class ModelFolders:
         """A model that was stored may be removed from the disk, file by file, and stays one meanwhile."""
         known = self._ledger.folder(self._root, folder, create=False)
         row = None if known is None else self._ledger.known_files(known[0], [NAME]).get(NAME)
-        return row is not None and row.state is State.STORED and ModelRole.of(row.role) is not None
+        return row is not None and row.state is State.STORED and ModelRole.is_of(row.role)
 
     def _judge(
         self, root_fd: int, rel: bytes, registration: Registration, run_folder: bytes, now: float, *, ended: bool
@@ -292,9 +292,4 @@ def _is_file(root_fd: int, folder: bytes) -> bool:
 
 
 def _is_stored(row: KnownFile | None, signature: Signature) -> bool:
-    return (
-        row is not None
-        and row.state is State.STORED
-        and row.signature == signature
-        and ModelRole.of(row.role) is not None
-    )
+    return row is not None and row.state is State.STORED and row.signature == signature and ModelRole.is_of(row.role)

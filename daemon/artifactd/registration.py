@@ -102,6 +102,11 @@ class ModelRole:
         levels, number, token = rest.split(":")
         return cls(int(levels), int(number) if number else None, token)
 
+    @classmethod
+    def is_of(cls, role: str) -> bool:
+        """Whether a file in this role goes to a logged model."""
+        return cls.of(role) is not None
+
     def folder(self, rel: bytes) -> bytes:
         """The model's folder, from the path of a file in it."""
         return b"/".join(rel.split(b"/")[: self.levels])

@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
+
 from artifactd import __version__, failpoint
 from artifactd.delivery.messages import Answer, Deliver, Job, JobFailed, Outcomes, Wrap
 from artifactd.errors import ArtifactdError, Failure, Kind, Scope
@@ -52,6 +54,7 @@ class Worker:
     line: Connection
     pid: int
     pidfd: int
+    process: psutil.Process | None
     job: Job | None = None
     largest: int = 0
     wrapping: bool = False
@@ -204,7 +207,7 @@ class Pool:
         ended: list[tuple[Job, Answer]] = []
         now = time.monotonic()
         for worker, job in self._at_work():
-            moved = _bytes_moved(worker.pid)
+            moved = _bytes_moved(worker.process)
             if worker.moved and moved > worker.moved + SENDING:
                 worker.sending_at = now
             if moved != worker.moved:
@@ -279,7 +282,7 @@ class Pool:
             raise NurseryError(f"the delivery process ended or hangs ({exc})", _LAST_WORDS) from exc
         if not said:
             raise NurseryError("the delivery process ended", _LAST_WORDS)
-        worker = Worker(Connection(ours.detach()), int(said), descriptors[0])
+        worker = Worker(Connection(ours.detach()), int(said), descriptors[0], _process(int(said)))
         self._workers[worker.line] = worker
         return worker
 
@@ -327,11 +330,19 @@ def _died(job: Job) -> Failure:
     )  # fmt: skip
 
 
-def _bytes_moved(pid: int) -> int:
-    """What a process has read and written so far (proc(5)); asked at each turn, for each worker."""
+def _process(pid: int) -> psutil.Process | None:
     try:
-        with open(f"/proc/{pid}/io", "rb", buffering=0) as stream:
-            read, written, *_ = stream.read(512).splitlines()
-        return int(read.split()[1]) + int(written.split()[1])
-    except (OSError, ValueError):
+        return psutil.Process(pid)
+    except psutil.Error:  # it has died: the end of its line says so
+        return None
+
+
+def _bytes_moved(process: psutil.Process | None) -> int:
+    """What a process has read and written so far; asked at each turn, so of an object that is made once."""
+    if process is None:
         return 0
+    try:
+        io = process.io_counters()
+    except psutil.Error:
+        return 0
+    return int(io.read_chars + io.write_chars)
