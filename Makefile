@@ -27,22 +27,23 @@ run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's 
 UNIT_WORKERS ?= 3
 .PHONY: test
 test: $(INSTALLED) ## Every test that needs no root and no extra server
-	$(PYTEST) -n $(UNIT_WORKERS) -m "not root and not faults and not stores and not presets and not big"
+	$(PYTEST) -n $(UNIT_WORKERS) -m "not root and not faults and not stores and not presets and not big and not wide"
 
 .PHONY: test-all
 test-all: lint ## Lint and every test there is
-	$(PYTEST) -n $(UNIT_WORKERS) -m "not faults and not stores and not presets and not big"
-	$(PYTEST) -n 0 -m "presets and not big" tests/presets
+	$(PYTEST) -n $(UNIT_WORKERS) -m "not faults and not stores and not big and not wide"
 	$(MAKE) test-faults
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
-	@echo "wide (heavy cases of stores whose files go the way of another one: make conformance), the long storm (make soak) and"
+	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak) and"
 	@echo "trainings that need torch (make test-presets)"
 
+# These wait for clocks, backoff and timeouts more than they compute.
+FAULT_WORKERS ?= 3
 # The folder is named so that the table at the end is made.
 .PHONY: test-faults
 test-faults: $(INSTALLED) ## The promise under faults, bounded: kills, network, ledger, watch; ends with a table
-	$(PYTEST) -m "faults and not big" tests/faults
+	$(PYTEST) -n $(FAULT_WORKERS) -m "faults and not big and not wide" tests/faults
 
 # These wait for servers, and for what never answers, more than they compute.
 STORE_WORKERS ?= 3
@@ -55,6 +56,11 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here, and 400 elections of 32 hosts: 30 GB of disk, an hour
 	tests/stores/tools.sh
 	$(BIN)/python -m pytest -n 0 -m "stores and big" tests/stores
+
+.PHONY: test-wide
+test-wide: $(INSTALLED) ## The heavy cases that test-all leaves out, since another one shows the same at less cost
+	tests/stores/tools.sh
+	$(PYTEST) -m "wide and not big"
 
 .PHONY: test-presets
 test-presets: $(INSTALLED) ## Each preset while its real framework trains; makes an environment with torch: 1 to 5 GB

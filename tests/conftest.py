@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import mlflow_servers
+from made_store import copy_store
 from support import environment, free_port
 
 # A busy machine is no finding: nothing here is about how long an example takes.
@@ -65,23 +66,16 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
         end_server(process)
 
 
-def start_server(folder: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
+def start_server(folder: Path, port: int, **more: str) -> mlflow_servers.Forked:
     """Start a server that keeps all it has in `folder`, with `more` in its environment; wait until it answers."""
     (folder / "artifacts").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
-    command += [f"--artifacts-destination={folder}/artifacts"]
-    log = folder / "server.log"
-    with log.open("ab") as output:
-        # A session of its own, so that the server's worker processes end with it.
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **more),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    database, log = folder / "mlflow.db", folder / "server.log"
+    if not database.exists():
+        copy_store(database, "mlflow-artifacts:")
+    command = ["server", "--host", "127.0.0.1", f"--port={port}", "--workers=1", "--serve-artifacts"]
+    command += [f"--backend-store-uri=sqlite:///{database}", f"--artifacts-destination={folder}/artifacts"]
+    quiet = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **more)
+    process = mlflow_servers.start(command, cwd=folder, env=quiet, log=log)
     try:
         _wait_until_healthy(port, process, log)
     except BaseException:
@@ -90,7 +84,7 @@ def start_server(folder: Path, port: int, **more: str) -> subprocess.Popen[bytes
     return process
 
 
-def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_healthy(port: int, process: mlflow_servers.Forked, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
@@ -103,7 +97,7 @@ def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) 
     pytest.fail(f"mlflow server did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
-def end_server(process: subprocess.Popen[bytes]) -> None:
+def end_server(process: mlflow_servers.Forked) -> None:
     """End a server and its workers."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:

@@ -22,6 +22,7 @@ from artifactd.ledger import Report
 from artifactd.manifest import is_manifest
 from artifactd.names import decode_path
 from artifactd.standing import read
+from made_store import copy_store
 
 T = TypeVar("T")
 
@@ -71,6 +72,11 @@ def environment(**more: str) -> dict[str, str]:
 class Program:
     """artifactd as a user runs it: the real command, one config file, one state folder.
 
+    Args:
+        base: For the drop folder, the state folder, the configuration and the log.
+        tracking_uri: A server's, or a database's; None for the embedded store, which is there and empty.
+        new: Leave the embedded store to be made by what is run.
+
     Attributes:
         wrapper: A command that changes what the service may do, and then becomes it.
         python: The interpreter of another environment that it is installed in; "" for this one's.
@@ -80,8 +86,9 @@ class Program:
     python: str = ""
 
     def __init__(
-        self, base: Path, *, tracking_uri: str | None = None, watch: str = "", more: str = "", settle: float = 0.3
-    ) -> None:
+        self, base: Path, *, tracking_uri: str | None = None, watch: str = "", more: str = "", settle: float = 0.3,
+        new: bool = False,
+    ) -> None:  # fmt: skip
         self.base = base
         self.drop = base / "drop"
         self.state = base / "state"
@@ -92,6 +99,8 @@ class Program:
             f'state_dir = "{self.state}"\n{target}{more}\n[[watch]]\npath = "{self.drop}"\n'
             f'settle = "{settle}s"\n{watch}\n'
         )
+        if tracking_uri is None and not new and not self.state.exists():
+            copy_store(self.state / "mlflow.db", (self.state / "artifacts").as_uri())
         self.log = base / "service.log"
         self._service: subprocess.Popen[bytes] | None = None
         self._ready_after: int | None = None

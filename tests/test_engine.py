@@ -16,6 +16,7 @@ from artifactd import look, pace
 from artifactd.config import Config, load_config
 from artifactd.engine import LOOK_ANYWAY, Engine
 from artifactd.ledger import Report, State, Totals
+from made_store import copy_store
 from support import wait_for
 
 
@@ -28,6 +29,7 @@ class Bench:
         self.run = self.drop / "e" / "r"
         self.run.mkdir(parents=True)
         self._watch = watch
+        copy_store(base / "state" / "mlflow.db", (base / "state" / "artifacts").as_uri())
         self.engine = Engine(self.config(**watch), "test")
 
     def config(self, **watch: str) -> Config:

@@ -15,7 +15,7 @@ _ASK = """
 import json, os, sys
 from artifactd.tracking import environment, warm
 environment.prepare(sys.argv[1])
-with warm.without_frames():
+with environment.lean():
     environment.preload()
     warm.import_stores(sys.argv[1], sys.argv[2])
 loaded = sorted(name for name, module in sys.modules.items() if module is not None)

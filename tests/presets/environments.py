@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from made_store import cache as kept
 from stores.running import NotThereError
 
 _INSTALL_SECONDS = 1500
@@ -28,7 +29,7 @@ def environment(name: str, packages: Sequence[str]) -> str:
     """
     if not packages:
         return sys.executable
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "artifactd-tests" / "presets"
+    cache = kept() / "presets"
     cache.mkdir(parents=True, exist_ok=True)
     folder, wanted = cache / name, " ".join(packages)
     stamp = folder / "installed"

@@ -55,13 +55,14 @@ def stored(program: Program, oracle: Oracle, to: Path) -> dict[bytes, bytes]:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_thousand_mixed_files_arrive_byte_for_byte_and_are_sent_once(
-    mlflow_server: MlflowServer, tmp_path: Path
+@pytest.mark.parametrize("files", [250, pytest.param(1000, marks=pytest.mark.wide)])
+def test_mixed_files_arrive_byte_for_byte_and_are_sent_once(
+    files: int, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
     program = Program(tmp_path, tracking_uri=mlflow_server.uri)
-    make_tree(program.drop, 1000, seed=7)
+    make_tree(program.drop, files, seed=7)
     disk = tree(program.drop)
-    assert len(disk) == 1000
+    assert len(disk) == files
     assert max(map(len, disk.values())) == 50 * 2**20
     first = program.call("sync", timeout=280)
     assert first.returncode == 0, first.stdout + first.stderr

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from made_store import cache
 from stores.objects import ObjectStore
 from stores.running import NotThereError, answers, running
 from stores.tls import Certificate
@@ -29,13 +30,13 @@ def program() -> str:
     found = shutil.which("azurite-blob")
     if found is not None:
         return found
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "artifactd-tests" / "azurite"
-    command = cache / "node_modules" / ".bin" / "azurite-blob"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
+    folder = cache() / "azurite"
+    command = folder / "node_modules" / ".bin" / "azurite-blob"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not command.exists():
-            _install(cache)
+            _install(folder)
     return str(command)
 
 

@@ -10,10 +10,15 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
+from mlflow_servers import Forked
+
 START_SECONDS = 90.0
+
+Process: TypeAlias = subprocess.Popen[bytes] | Forked
 
 
 class NotThereError(Exception):
@@ -51,14 +56,21 @@ def running(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, user=user,
             start_new_session=True,
         )  # fmt: skip
+    with waited_for(process, command[0], log, ready):
+        yield process
+
+
+@contextlib.contextmanager
+def waited_for(process: Process, name: str, log: Path, ready: Callable[[], object]) -> Iterator[None]:
+    """Wait until this server is ready, and end it after the block; as in `running`."""
     try:
         end = time.monotonic() + START_SECONDS
         while not _is_ready(ready):
             if process.poll() is not None or time.monotonic() > end:
                 said = log.read_text(errors="replace")[-3000:]
-                raise AssertionError(f"{command[0]} did not start (exit code {process.poll()}):\n{said}")
+                raise AssertionError(f"{name} did not start (exit code {process.poll()}):\n{said}")
             time.sleep(0.05)
-        yield process
+        yield
     finally:
         for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import sys
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import mlflow_servers
+from made_store import copy_store
 from stores.postgres import Postgres, postgres
-from stores.running import running
+from stores.running import waited_for
 from support import environment, free_port
 
 ADMIN = ("ada", "a-long-admin-password")
@@ -90,8 +91,10 @@ def mlflow_form(
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    command = ["server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri={backend or f'sqlite:///{folder}/mlflow.db'}"]
+    if backend is None and not (folder / "mlflow.db").exists():
+        copy_store(folder / "mlflow.db", default_artifact_root or "mlflow-artifacts:")
     if serve:
         (folder / "artifacts").mkdir(exist_ok=True)
         command += ["--serve-artifacts", f"--artifacts-destination={artifacts_destination or folder / 'artifacts'}"]
@@ -100,7 +103,9 @@ def mlflow_form(
     if default_artifact_root is not None:
         command += [f"--default-artifact-root={default_artifact_root}"]
     variables = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **(env or {}))
-    with running([*command, *options], folder / "server.log", lambda: _healthy(port), env=variables, cwd=folder):
+    log = folder / "server.log"
+    process = mlflow_servers.start([*command, *options], cwd=folder, env=variables, log=log)
+    with waited_for(process, "mlflow server", log, lambda: _healthy(port)):
         yield Server(f"http://127.0.0.1:{port}", folder)
 
 

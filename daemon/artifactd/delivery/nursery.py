@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     environment.prepare(os.environ["MLFLOW_TRACKING_URI"])
     warm.spare_heaps()
     gc.disable()  # its rounds would leave holes, which each process then fills for itself
-    with warm.without_frames():
+    with environment.lean():
         environment.preload()
         embedded = os.environ.get(environment.EMBEDDED)
         warm.import_stores(

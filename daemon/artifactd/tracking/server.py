@@ -35,6 +35,7 @@ def connect(tracking_uri: str, *, embedded_artifacts: Path | None) -> Client:
         DeliveryError: With the failure that says whether and when to try again.
     """
     environment.prepare(tracking_uri)
+    environment.preload()
     waits.note_answers()
     answers.check_answers()
     try:
@@ -108,7 +109,8 @@ def version(tracking_uri: str) -> str:
 
 def _make_embedded(tracking_uri: str, artifacts: Path) -> None:
     """Make the database with its artifact root: MLflow's own default would be ./mlruns of whatever folder we are in."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+    with environment.lean():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
     artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = tracking_uri.partition("sqlite:///")[2]

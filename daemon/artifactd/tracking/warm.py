@@ -11,21 +11,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 _M_ARENA_MAX = -8
 """mallopt(3): how many heaps glibc makes for threads."""
-
-_FOR_MODELS = ("numpy", "pandas", "pyarrow")
-"""What MLflow imports for models and data frames if it is there; its slim form (mlflow-skinny) does without."""
-
-_NO_PLUGINS = ("mlflow", "artifactd")
-"""Whose entry points do not mean that anything else of MLflow is wanted."""
 
 _SIGNS = {
     "s3": ("MLFLOW_S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ROLE_ARN"),
@@ -55,27 +47,6 @@ def spare_heaps() -> None:
     """Have threads share one heap: each of their own keeps what it once needed, and four send small files at a time."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-
-
-@contextlib.contextmanager
-def without_frames() -> Iterator[None]:
-    """Have what is imported in this block do without NumPy and pandas, unless MLflow has a plugin."""
-    hidden = [] if _has_plugins() else [name for name in _FOR_MODELS if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to note that there is none
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-def _has_plugins() -> bool:
-    points = entry_points()
-    groups = [group for group in points.groups if group.startswith("mlflow.")]
-    return any(
-        point.value.partition(".")[0] not in _NO_PLUGINS for group in groups for point in points.select(group=group)
-    )
 
 
 def import_stores(
