@@ -63,7 +63,7 @@ class Site:
         with self.program.running() as service:
             self.wait_arrived()
             self.wait_view(mode)
-            self.wait(lambda: self.program.status()["pending"] == 0, "its receipt is written", 30)
+            self.wait(lambda: self.program.status()["stored"] == len(self.states), "receipts are written", 30)
             yield service
 
     def wait(self, condition: Callable[[], T | None], what: str, deadline: float = 60) -> T:

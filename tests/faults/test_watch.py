@@ -19,15 +19,17 @@ from support import Oracle, Program, environment, free_port, tree, wait_for
 
 BURST = 50_000
 RATE = 10_000
+TRIES = 4
+"""A machine with other work may not make files as fast at the first."""
 FOLDERS = 50
 MOVED = 100_000
 
 _BURST = """
 import os, sys, time
-root, files, folders = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+root, files, folders, burst = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 begun = time.monotonic()
 for n in range(files):
-    os.close(os.open(f"{root}/{n % folders}/f{n}", os.O_CREAT | os.O_WRONLY, 0o600))
+    os.close(os.open(f"{root}/{n % folders}/f{burst}-{n}", os.O_CREAT | os.O_WRONLY, 0o600))
 print(time.monotonic() - begun)
 """
 
@@ -40,6 +42,13 @@ def program(tmp_path: Path) -> Program:
 
 def pending(program: Program) -> int:
     return int(program.status().get("pending", 0))
+
+
+def burst(run: Path, n: int) -> float:
+    """Make the `n`-th thousands of files; files/s."""
+    call = [sys.executable, "-c", _BURST, str(run), str(BURST), str(FOLDERS), str(n)]
+    done = subprocess.run(call, env=environment(), capture_output=True, text=True, check=True)
+    return BURST / float(done.stdout)
 
 
 def ready(program: Program) -> bool:
@@ -57,19 +66,18 @@ def test_fifty_thousand_files_at_ten_thousand_a_second_are_all_seen(
         (run / str(n)).mkdir(parents=True)
     with program.running() as service:
         wait_for(lambda: ready(program), "events are read")
-        if stopped:
-            service.send_signal(signal.SIGSTOP)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", _BURST, str(run), str(BURST), str(FOLDERS)],
-                env=environment(), capture_output=True, text=True, check=True,
-            )  # fmt: skip
-        finally:
-            service.send_signal(signal.SIGCONT)
-        begun = time.monotonic()
-        rate = BURST / float(done.stdout)
-        wait_for(lambda: pending(program) == BURST, f"all are seen: {pending(program)}", 60)
-        took = time.monotonic() - begun
+        for n in range(1, TRIES + 1):
+            if stopped:
+                service.send_signal(signal.SIGSTOP)
+            try:
+                rate = burst(run, n)
+            finally:
+                service.send_signal(signal.SIGCONT)
+            begun = time.monotonic()
+            wait_for(lambda n=n: pending(program) == n * BURST, f"all are seen: {pending(program)}", 60)
+            took = time.monotonic() - begun
+            if stopped or rate >= RATE:
+                break
         if stopped:
             wait_for(lambda: "overflows" in program.status()["watches"][0]["detail"], "status tells of the overflow")
     assert "Traceback" not in program.text()

@@ -48,7 +48,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    made = Program(tmp_path)
+    made = Program(tmp_path, new=True)
     (made.drop / "e" / "r").mkdir(parents=True)
     (made.drop / "e" / "r" / "a").write_text("a")
     return made
