@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ def pending(program: Program) -> int:
     return int(program.status().get("pending", 0))
 
 
+def seen(program: Program, files: int) -> bool:
+    return pending(program) == files
+
+
 def burst(run: Path, n: int) -> float:
     """Make the `n`-th thousands of files; files/s."""
     call = [sys.executable, "-c", _BURST, str(run), str(BURST), str(FOLDERS), str(n)]
@@ -74,7 +79,7 @@ def test_fifty_thousand_files_at_ten_thousand_a_second_are_all_seen(
             finally:
                 service.send_signal(signal.SIGCONT)
             begun = time.monotonic()
-            wait_for(lambda n=n: pending(program) == n * BURST, f"all are seen: {pending(program)}", 60)
+            wait_for(partial(seen, program, n * BURST), f"all are seen: {pending(program)}", 60)
             took = time.monotonic() - begun
             if stopped or rate >= RATE:
                 break
@@ -99,7 +104,7 @@ def test_a_tree_that_is_moved_in_is_seen_whole(program: Program, record: Callabl
         wait_for(lambda: ready(program), "events are read")
         begun = time.monotonic()
         outside.rename(program.drop / "e" / "r")
-        wait_for(lambda: pending(program) == MOVED, f"all are seen: {pending(program)}", 60)
+        wait_for(partial(seen, program, MOVED), f"all are seen: {pending(program)}", 60)
         took = time.monotonic() - begun
     assert "Traceback" not in program.text()
     record(Row(f"tree of {MOVED:,} files moved in", 1, recover=took))
