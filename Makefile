@@ -30,13 +30,17 @@ test: $(INSTALLED) ## Every test that needs no root and no extra server
 	$(PYTEST) -n $(UNIT_WORKERS) -m "not root and not faults and not stores and not presets and not big and not wide"
 
 .PHONY: test-all
-test-all: lint ## Lint and every test there is
-	$(PYTEST) -n $(UNIT_WORKERS) -m "not faults and not stores and not big and not wide"
+test-all: $(INSTALLED) ## Lint and every test there is
+	$(MAKE) -j2 lint test-first
 	$(MAKE) test-faults
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak) and"
 	@echo "trainings that need torch (make test-presets)"
+
+.PHONY: test-first
+test-first: $(INSTALLED)
+	$(PYTEST) -n $(UNIT_WORKERS) -m "not faults and not stores and not big and not wide"
 
 # These wait for clocks, backoff and timeouts more than they compute.
 FAULT_WORKERS ?= 3

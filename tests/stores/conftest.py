@@ -29,7 +29,7 @@ _RESULT = "conformance"
 
 
 _HEAVY = (
-    "test_a_big_file", "test_many_small_files", "test_a_kill_in_the_middle_of_an_upload",
+    "test_sizes", "test_a_big_file", "test_many_small_files", "test_a_kill_in_the_middle_of_an_upload",
     "test_a_run_that_is_over_is_restored", "test_the_way_back",
     "test_what_the_store_lost_or_altered_is_found_and_mended",
 )  # fmt: skip

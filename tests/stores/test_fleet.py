@@ -28,7 +28,7 @@ ROUNDS = int(os.environ.get("ARTIFACTD_FLEET_ROUNDS", "200"))
 def test_elections_on_postgresql(postgres_server: Server) -> None:
     client = Oracle(postgres_server.uri).client
     with losing_answers(postgres_server.uri, one_in=5) as line, Fleet([postgres_server.uri, line.uri] * 3) as fleet:
-        tally = rounds(client, fleet, 10, "fleet")
+        tally = rounds(client, fleet, 6, "fleet")
         assert tally.stood > 0, "never did two stand at the same time"
         assert line.counts.wrong > 0
         for step in STEPS:
