@@ -25,7 +25,7 @@ FORMS: dict[str, Make] = {}
 SAME_WAY = frozenset(
     {
         "server_on_postgresql", "server_with_basic_auth", "server_behind_nginx", "share_past_the_server",
-        "s3_past_the_server", "s3_through_the_server", "azure_through_the_server",
+        "s3_past_the_server", "s3_through_the_server", "azure_through_the_server", "gcs_through_the_server",
     }
 )  # fmt: skip
 """Forms whose files go as those of another one do: through MLflow's server, into a folder, or to S3."""

@@ -155,6 +155,7 @@ def test_a_body_limit_is_named_with_its_setting_and_holds_back_nothing_else(
         with (site.folder / "far over").open("wb") as f:
             f.truncate(200 * 2**20)
         with site.program.running():
+            wait_for(lambda: "run ready" in site.program.text(), "it has begun", 60)
             for name in ("over", "far over"):
                 said = wait_for(
                     lambda name=name: next(  # type: ignore[misc]

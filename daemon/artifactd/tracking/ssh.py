@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import paramiko
 
@@ -28,8 +29,8 @@ from artifactd.tracking.sftp_wire import SILENCE, Wire
 GREETING_SECONDS = 13.0
 """For everything until SFTP is there."""
 
-_KERNEL_MILLISECONDS = 20_000
-"""Without an acknowledgement the kernel ends the connection: paramiko itself waits for it without end."""
+_STUCK_SECONDS = 20.0
+"""In which the other end's kernel must take something of what is sent: paramiko itself waits for it without end."""
 
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 _HOST_KEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *_RSA)
@@ -86,6 +87,35 @@ class Connection:
         self._transport.close()
 
 
+class _Socket(socket.socket):
+    """A socket on which a send fails once nothing has moved for long; paramiko gives each a tenth of a second.
+
+    TCP_USER_TIMEOUT is not that: the kernel counts from the first probe of a window that is too small for what comes
+    next, though each probe may bring something through, and so cut slow lines.
+    """
+
+    _moved = 0
+    _since: float | None = None
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """As ``socket.send``.
+
+        Raises:
+            ConnectionAbortedError: After `_STUCK_SECONDS` of sends in which nothing went out and nothing came.
+        """
+        try:
+            sent = super().send(data, flags)
+        except TimeoutError:
+            moved, now = _moved(self), time.monotonic()
+            if self._since is None or moved != self._moved:
+                self._moved, self._since = moved, now
+            elif now - self._since > _STUCK_SECONDS:
+                raise ConnectionAbortedError(f"nothing was taken for {_STUCK_SECONDS:.0f} s") from None
+            raise
+        self._since = None
+        return sent
+
+
 # -- reaching --------------------------------------------------------------------------------------------------------
 
 
@@ -99,12 +129,11 @@ def _connect(endpoint: Endpoint) -> socket.socket:
         ) from exc  # fmt: skip
     trouble: OSError = OSError("it has no address")
     for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
+        sock = _Socket(family, kind, protocol)
         try:
             sock.settimeout(endpoint.connect_seconds / len(found))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _KERNEL_MILLISECONDS)
         except OSError as exc:
             trouble = exc
             sock.close()
