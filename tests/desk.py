@@ -46,6 +46,14 @@ class Desk:
             self.ledger, self.root, os.fsencode(self.drop), self.layout, settle, place, removes=removes
         )
 
+    def watch_within(self, rel: str, template: str, **constants: str) -> None:
+        """Watch a folder in the watched one in its stead."""
+        os.close(self.fd)
+        self.drop /= rel
+        self.root = self.ledger.use_roots([os.fsencode(self.drop)])[os.fsencode(self.drop)]
+        self.fd = open_root(os.fsencode(self.drop))
+        self.rules(template=template, **constants)
+
     def write(self, rel: str, content: str = "x") -> Path:
         path = self.drop / rel
         path.parent.mkdir(parents=True, exist_ok=True)

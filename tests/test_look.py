@@ -330,6 +330,19 @@ def test_another_file_in_the_place_of_one_that_is_gone_is_told_so(desk: Desk) ->
     report.close()
 
 
+def test_a_watch_of_a_folder_within_takes_its_files_over(desk: Desk) -> None:
+    desk.write("e/r/d/a")
+    changes = desk.write("e/r/d/changes")
+    desk.scan()
+    desk.deliver()
+    changes.write_text("other content")
+    desk.watch_within("e", "{run}", experiment="e")
+    desk.scan()
+    assert desk.states(b"r/d") == {b"a": State.DUE, b"changes": State.DUE}
+    assert {f.digest for f in desk.due().values()} == {b"d" * 32}, "what is as it was is compared, and not sent"
+    assert desk.ledger._con.execute("SELECT count(*) FROM files").fetchone() == (2,), "nobody else is known there"
+
+
 def test_a_second_name_of_a_file_is_no_renamed_one(desk: Desk) -> None:
     desk.rules(routes=[Route("*.png", "plots", "artifact")])
     first = desk.write("e/r/x/a.png")

@@ -347,8 +347,9 @@ class Looker:
         """What stands in the file's way in the store, and what to do; None for nothing."""
         file = FileId(at.folder, name)
         holder = at.taken.get(dest) or self._ledger.holder(dest, file, run, path)
-        if holder is not None and not os.path.lexists(holder):
-            if self._ledger.move(self._root, dest, file, signature, run, path):
+        own = holder == join(self._path, join(at.rel, name))  # as a root of before had it
+        if holder is not None and (own or not os.path.lexists(holder)):
+            if self._ledger.move(None if own else self._root, dest, file, signature, run, path):
                 holder = None
             else:
                 return (

@@ -186,11 +186,11 @@ class Looks(Base):
                 return join(join(bytes(row[0]), bytes(row[1])), name)
         return None
 
-    def move(self, root: int, dest: int, file: FileId, sig: Signature, run: int, artifact_path: str) -> bool:
+    def move(self, root: int | None, dest: int, file: FileId, sig: Signature, run: int, artifact_path: str) -> bool:
         """Let a file that was renamed keep what is known of it; whether it was one.
 
         Args:
-            root: The root that both names are in.
+            root: The root that both names are in; None for the same file, known of another root.
             dest: The destination that both names have.
             file: The name of now.
             sig: What it looks like: as the stored file, but for the ctime, which a rename may change.
@@ -198,7 +198,7 @@ class Looks(Base):
             artifact_path: Its path there.
         """
         for *old, _ in self._destinations.holding(dest, run, artifact_path):
-            if old != [file.folder, file.name] and self._was(root, old, dest, sig):
+            if old != [file.folder, file.name] and (root is None or self._was(root, old, dest, sig)):
                 break
         else:
             return False
