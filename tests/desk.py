@@ -46,13 +46,13 @@ class Desk:
             self.ledger, self.root, os.fsencode(self.drop), self.layout, settle, place, removes=removes
         )
 
-    def watch_within(self, rel: str, template: str, **constants: str) -> None:
+    def watch_within(self, rel: str, template: str, experiment: str) -> None:
         """Watch a folder in the watched one in its stead."""
         os.close(self.fd)
         self.drop /= rel
         self.root = self.ledger.use_roots([os.fsencode(self.drop)])[os.fsencode(self.drop)]
         self.fd = open_root(os.fsencode(self.drop))
-        self.rules(template=template, **constants)
+        self.rules(template=template, experiment=experiment)
 
     def write(self, rel: str, content: str = "x") -> Path:
         path = self.drop / rel

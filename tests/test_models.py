@@ -14,7 +14,8 @@ from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Route
 from artifactd.ledger import DueFile, State
 from artifactd.ledger.destinations import LEAF
-from artifactd.models import GIVE_UP, GIVE_UP_ENDED, MAY_FOLLOW, ModelFolder, ModelFolders
+from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
+from artifactd.pace import GIVE_UP, GIVE_UP_ENDED
 from artifactd.registration import ModelRole, Registration
 from desk import SETTLE, Desk, at_desk
 

@@ -14,9 +14,10 @@ from artifactd.checkpoints import Checkpoint
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Route
 from artifactd.ledger import DueFile, Growth, Report, State
+from artifactd.pace import GIVE_UP, GIVE_UP_ENDED, LOOK_AGAIN
 from artifactd.runfolder import MARKERS
 from artifactd.watching.scan import look
-from artifactd.whole import GIVE_UP, GIVE_UP_ENDED, LOOK_AGAIN, REST, note
+from artifactd.whole import REST, note
 from desk import SETTLE, Desk, at_desk
 
 MARKER = "e/r/c-1/last"

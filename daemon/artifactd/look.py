@@ -21,7 +21,7 @@ from artifactd.names import RUN_NOTE
 from artifactd.pace import news_due, pace
 from artifactd.paths import join
 from artifactd.registration import MODEL, WEIGHTS, ModelRole
-from artifactd.runfolder import MARKERS, SETTINGS_NAME
+from artifactd.runfolder import CONTROL
 from artifactd.runs import Facts, Place, RunFolders
 from artifactd.text import printable
 from artifactd.watching.remove import ASIDE
@@ -189,7 +189,7 @@ class Looker:
         known = self._ledger.folder(self._root, rel, create=False)
         if known is not None:
             self._ledger.forget(known[0], [name])
-        if name not in (SETTINGS_NAME, RUN_NOTE) and name not in MARKERS:
+        if name != RUN_NOTE and name not in CONTROL:
             return False
         self._runs.forget(rel)  # what the folder said of itself
         return True

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from artifactd.layout import Destination, Layout
 from artifactd.ledger import KnownFile, Ledger, State
 from artifactd.names import encode_path
+from artifactd.pace import LOOK_AGAIN, given_up_at
 from artifactd.paths import join, within
 from artifactd.reading.model import MAX_BYTES, NAME, Model, read_model
 from artifactd.reading.problems import Unreadable
 from artifactd.registration import MODEL, UNWHOLE, ModelRole, Registration, model_name
-from artifactd.runfolder import MARKERS, SETTINGS_NAME
+from artifactd.runfolder import CONTROL
 from artifactd.watching.inside import open_file, pass_to
 from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import Listing, walk
@@ -26,19 +27,12 @@ from artifactd.watching.signature import Signature, rest_at
 WAITS = "its model to be whole"
 """How the reason of a file begins that is held back until its model is whole."""
 
-GIVE_UP = 600.0
-"""Seconds of quiet after which what is no whole model goes as plain artifacts."""
-GIVE_UP_ENDED = 15.0
-"""The same once the run has its end marker: ``mlflow`` writes the environment's files 8 s after the others."""
-LOOK_AGAIN = 15.0
-"""Seconds between two looks at a model that is not whole."""
 MAY_FOLLOW = 30.0
 """Seconds for which a file that a model's route names waits for the ``MLmodel`` that would make its folder one."""
 
 _FRESH = 5.0
 """Seconds for which a judgement stands while looks see nothing new: a scan comes by each folder of a model."""
 _SHOWN = 3
-_CONTROL = frozenset({*MARKERS, SETTINGS_NAME})
 _KEPT = 1000
 """Models whose MLmodel is not read again while it does not change."""
 
@@ -98,7 +92,7 @@ class ModelFolder:
     def takes(self, rel: bytes) -> bool:
         """Whether a file goes to the logged model."""
         folder, _, name = rel.rpartition(b"/")
-        of_the_run = not self.inner and folder == self.rel and name in _CONTROL
+        of_the_run = not self.inner and folder == self.rel and name in CONTROL
         return not self.plain and not of_the_run and within(rel, self.rel)
 
     def role_of(self, rel: bytes) -> str:
@@ -224,12 +218,11 @@ class ModelFolders:
             return whole
         if self.is_stored(whole):
             return replace(whole, partial=True)
-        quiet = max(self._settle, GIVE_UP_ENDED if ended else GIVE_UP)
-        give_up = max((rest_at(s, quiet, now) for s in members.values()), default=now)
+        give_up = given_up_at(members.values(), self._settle, now, ended=ended)
         return replace(whole, due_at=min(give_up, now + LOOK_AGAIN), lacks=lacks, plain=give_up <= now)
 
     def _belongs(self, folder: bytes, name: bytes, run_folder: bytes) -> bool:
-        if name.startswith(ASIDE) or (folder == run_folder and name in _CONTROL):
+        if name.startswith(ASIDE) or (folder == run_folder and name in CONTROL):
             return False
         return isinstance(self._layout.place(join(folder, name)), Destination)
 

@@ -7,6 +7,7 @@ pattern names it, is sent as snapshots, each at least three times the last, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,15 @@ LONGEST = 3600.0
 
 LIVE_QUIET = 60.0
 """Seconds of quiet after which a growing file may be over; twice as long each time it was not."""
+
+GIVE_UP = 600.0
+"""Seconds of quiet after which what was to be whole, and lacks something, goes as it is."""
+
+GIVE_UP_ENDED = 15.0
+"""The same once the run has its end marker: ``mlflow`` writes a model's environment files 8 s after the others."""
+
+LOOK_AGAIN = 15.0
+"""Seconds between two looks at what waits for the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,19 @@ NEWS_EVERY = 15.0
 NEWS_RATE = 1024 * 1024
 """Bytes per second, at most, that are read again for these: 15 MiB in 15 s. Reading what is new means reading all, and
 event files with pictures grow to gigabytes."""
+
+
+def given_up_at(files: Iterable[Signature], settle: float, now: float, *, ended: bool) -> float:
+    """When all of what was to be whole, and lacks something, goes as it is, unix seconds.
+
+    Args:
+        files: What is there of it, as seen now.
+        settle: Seconds of quiet that a file needs anyway.
+        now: Unix seconds.
+        ended: Whether the run has its end marker.
+    """
+    quiet = max(settle, GIVE_UP_ENDED if ended else GIVE_UP)
+    return max((rest_at(signature, quiet, now) for signature in files), default=now)
 
 
 def news_due(sig: Signature, told_at: float | None, now: float) -> float | None:

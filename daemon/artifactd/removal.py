@@ -8,13 +8,10 @@ from collections.abc import Iterable
 
 from artifactd import log
 from artifactd.paths import join
-from artifactd.runfolder import MARKERS, SETTINGS_NAME
+from artifactd.runfolder import CONTROL
 from artifactd.text import printable
 from artifactd.watching.remove import put_back, remove_unchanged
 from artifactd.watching.signature import Signature
-
-_KEPT = frozenset({SETTINGS_NAME, *MARKERS})
-"""What is never removed: it says which run the folder is, and that it is over."""
 
 
 class Removal:
@@ -36,7 +33,7 @@ class Removal:
 
     def note(self, files: Iterable[tuple[bytes, Signature]]) -> None:
         """These (path relative to the root) are on disk as they are stored."""
-        self._files += [(rel, sig) for rel, sig in files if os.path.basename(rel) not in _KEPT]
+        self._files += [(rel, sig) for rel, sig in files if os.path.basename(rel) not in CONTROL]
 
     def note_aside(self, files: Iterable[bytes]) -> None:
         """These (paths as they are found) were left in the middle of their removal by a crash."""

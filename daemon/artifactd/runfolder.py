@@ -25,6 +25,9 @@ ENDS = ("FINISHED", "FAILED", "KILLED")
 SETTINGS_NAME = b"artifactd.toml"
 """The file in a run folder that ``parse_settings`` reads."""
 
+CONTROL = frozenset({*MARKERS, SETTINGS_NAME})
+"""What says which run a folder is, and that it is over: no model's and no checkpoint's, and never removed."""
+
 MAX_SETTINGS_BYTES = 64 * 1024
 
 README_NAME = b"README.md"

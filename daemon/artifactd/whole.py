@@ -13,24 +13,18 @@ from dataclasses import dataclass, field
 from artifactd.checkpoints import Rule
 from artifactd.layout import Destination, Layout
 from artifactd.ledger import FileView, KnownFile, Ledger, Report, State
+from artifactd.pace import LOOK_AGAIN, given_up_at
 from artifactd.paths import join, within
-from artifactd.runfolder import MARKERS, SETTINGS_NAME
+from artifactd.runfolder import CONTROL
 from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import walk
-from artifactd.watching.signature import Signature, rest_at
+from artifactd.watching.signature import Signature
 
 REST = "the rest of its checkpoint"
 """How the reason of a marker begins that is held back."""
-GIVE_UP = 600.0
-"""Seconds of quiet after which the marker of a checkpoint that lacks something goes all the same."""
-GIVE_UP_ENDED = 15.0
-"""The same once the run has its end marker."""
-LOOK_AGAIN = 15.0
-"""Seconds between two looks at a marker that is held back."""
 
 METRICS = "metrics"
 """The role of a file whose lines count as they come: it grows, as live files do."""
-_CONTROL = frozenset({*MARKERS, SETTINGS_NAME})
 _KEPT = 1000
 """Markers of which something is remembered; more than are ever held back at a time."""
 
@@ -129,8 +123,7 @@ class Checkpoints:
         if not lacks or not (lost or rule.lacks(inner | {_inner(path, folder) for path in rest.left_out})):
             self._memory.pop(rel, None)
             return None
-        quiet = max(self._settle, GIVE_UP_ENDED if ended else GIVE_UP)
-        give_up = max(rest_at(signature, quiet, now) for signature in (marker, *rest.files.values()))
+        give_up = given_up_at((marker, *rest.files.values()), self._settle, now, ended=ended)
         return None if give_up <= now else Hold(f"{REST}, which lacks {lacks}", min(give_up, now + LOOK_AGAIN))
 
     def stored(self, rel: bytes) -> list[bytes]:
@@ -172,7 +165,7 @@ class Checkpoints:
         """Whether a file is none of the checkpoint's; of two markers in one folder, none waits for the other."""
         if name.startswith(ASIDE) or (folder == checkpoint and self._layout.checkpoint(join(folder, name))):
             return True
-        return name in _CONTROL and folder == self._layout.run_folder(folder)
+        return name in CONTROL and folder == self._layout.run_folder(folder)
 
     def _known(self, folder: bytes) -> dict[bytes, KnownFile]:
         known = self._ledger.folder(self._root, folder, create=False)
