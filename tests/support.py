@@ -29,6 +29,12 @@ T = TypeVar("T")
 _PAUSES = (0.01, 0.02, 0.03, 0.05, 0.1)
 """Seconds. Three tests that ask each 0.02 s take a core."""
 
+_REST = 6
+"""How many times as long as a question took the pause after it is at least."""
+
+_LONGEST_PAUSE = 0.5
+"""Seconds, however long a question takes."""
+
 _READY_WITHIN = 10.0
 """Seconds that a service gets to say that it is ready; one that is kept from it is asked without that."""
 
@@ -36,16 +42,21 @@ _READY_WITHIN = 10.0
 def wait_for(
     condition: Callable[[], T | None], what: str, deadline: float = 30.0, *, pauses: Sequence[float] = _PAUSES
 ) -> T:
-    """Poll until `condition` is true, with ever longer `pauses`; fail with `what` after `deadline`. All are seconds."""
+    """Poll until `condition` is true, with ever longer `pauses`; fail with `what` after `deadline`. All are seconds.
+
+    What takes long to ask, as a server does, is asked less often: it takes processors from what is waited for.
+    """
     end = time.monotonic() + deadline
     longer = itertools.chain(pauses, itertools.repeat(pauses[-1]))
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"not within {deadline:.0f} s: {what} (last: {value!r})")
-        time.sleep(next(longer))
+        time.sleep(max(next(longer), min(_REST * (now - asked), _LONGEST_PAUSE)))
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -35,6 +35,46 @@ def test_a_command_that_asks_the_embedded_store_imports_no_data_frames(tmp_path:
     assert not {"numpy", "pandas", "pyarrow"} & loaded
 
 
+_FOR_SERVER = """
+import json, sys
+from artifactd.tracking import environment
+environment.prepare(sys.argv[1])
+environment.preload()
+loaded = sorted(sys.modules)
+import mlflow
+late = type(mlflow.genai).__name__, callable(mlflow.genai.evaluate), type(mlflow.genai).__name__
+import mlflow.gateway.utils
+import mlflow.store.tracking.sqlalchemy_store
+print(json.dumps([loaded, late]))
+"""
+
+
+def test_a_client_of_a_server_imports_what_it_needs_and_has_the_rest_when_it_is_asked_for() -> None:
+    call = [sys.executable, "-W", "ignore", "-c", _FOR_SERVER, "http://127.0.0.1:1"]
+    done = subprocess.run(call, env=environment(), capture_output=True, text=True, check=True)
+    loaded, late = json.loads(done.stdout)
+    assert "mlflow.tracking.client" in loaded
+    assert not {"mlflow.genai", "mlflow.gateway", "fastapi"} & set(loaded)
+    assert late == ["LazyLoader", True, "module"]
+
+
+_NOT_WITHOUT = """
+import json, os, sys
+from artifactd.tracking import environment
+environment._OF_DATABASES = ("mlflow.entities",)
+environment.prepare("http://127.0.0.1:1")
+environment.preload()
+import mlflow.entities
+print(mlflow.entities.__file__)
+"""
+
+
+def test_an_mlflow_that_cannot_do_without_them_is_imported_whole() -> None:
+    call = [sys.executable, "-c", _NOT_WITHOUT]
+    done = subprocess.run(call, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("mlflow/entities/__init__.py")
+
+
 def test_what_is_hidden_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
         monkeypatch.delitem(sys.modules, name)
