@@ -12,6 +12,8 @@ INSTALLED := $(VENV)/.installed
 # Each worker starts the servers that its tests need.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# All of these have marks that leave them out of the first tests: to import them would take a while.
+ELSEWHERE := --ignore=tests/faults --ignore=tests/stores
 # The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -27,7 +29,7 @@ run: $(INSTALLED) ## The demo: artifactd, a training job, its files in MLflow's 
 UNIT_WORKERS ?= 3
 .PHONY: test
 test: $(INSTALLED) ## Every test that needs no root and no extra server
-	$(PYTEST) -n $(UNIT_WORKERS) -m "not root and not faults and not stores and not presets and not big and not wide"
+	$(PYTEST) -n $(UNIT_WORKERS) $(ELSEWHERE) -m "not root and not presets and not big and not wide"
 
 .PHONY: test-all
 test-all: $(INSTALLED) ## Lint and every test there is
@@ -40,7 +42,7 @@ test-all: $(INSTALLED) ## Lint and every test there is
 
 .PHONY: test-first
 test-first: $(INSTALLED)
-	$(PYTEST) -n $(UNIT_WORKERS) -m "not faults and not stores and not big and not wide"
+	$(PYTEST) -n $(UNIT_WORKERS) $(ELSEWHERE) -m "not big and not wide"
 
 # These wait for clocks, backoff and timeouts more than they compute.
 FAULT_WORKERS ?= 3

@@ -67,9 +67,15 @@ def _parent() -> subprocess.Popen[str]:
             [sys.executable, "-W", "ignore", __file__], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**quiet, "MLFLOW_DISABLE_TELEMETRY": "true"}, start_new_session=True,
         )  # fmt: skip
-        atexit.register(process.kill)
+        atexit.register(_end, process)
         _parents.append(process)
     return _parents[0]
+
+
+def _end(parent: subprocess.Popen[str]) -> None:
+    with parent:
+        parent.kill()
+    _parents.clear()
 
 
 def _serve() -> None:

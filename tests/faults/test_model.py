@@ -564,7 +564,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("kind", "number"), [(AFile, 50), (SomeFolders, 40), (ATree, 25), (Versions, 20), (Removing, 20)]
+    ("kind", "number"), [(AFile, 40), (SomeFolders, 30), (ATree, 20), (Versions, 15), (Removing, 15)]
 )
 def test_the_promise_holds_in_any_story(
     kind: type[Story], number: int, world: World, record: Callable[[Row], None]

@@ -55,7 +55,7 @@ def stored(program: Program, oracle: Oracle, to: Path) -> dict[bytes, bytes]:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("files", [250, pytest.param(1000, marks=pytest.mark.wide)])
+@pytest.mark.parametrize("files", [150, pytest.param(1000, marks=pytest.mark.wide)])
 def test_mixed_files_arrive_byte_for_byte_and_are_sent_once(
     files: int, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
