@@ -197,8 +197,9 @@ class Looks(Base):
             run: A row of the run that the destination is in.
             artifact_path: Its path there.
         """
-        for *old, _ in self._destinations.holding(dest, run, artifact_path):
-            if old != [file.folder, file.name] and (root is None or self._was(root, old, dest, sig)):
+        for *old, kind in self._destinations.holding(dest, run, artifact_path):
+            is_it = kind != CLASH if root is None else self._was(root, old, dest, sig)
+            if is_it and old != [file.folder, file.name]:
                 break
         else:
             return False

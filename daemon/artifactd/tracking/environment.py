@@ -114,7 +114,7 @@ _NO_PLUGINS = ("mlflow", "artifactd")
 
 @contextlib.contextmanager
 def lean() -> Iterator[None]:
-    """Have what is imported in this block do without NumPy and pandas, unless MLflow has a plugin: half of its time.
+    """Have what is imported in this block do without NumPy and pandas, unless MLflow has a plugin: a third of its time.
 
     The garbage collector rests meanwhile: a sixth of the time is its looks at what is about to stay for good.
     """
@@ -141,7 +141,7 @@ def _has_plugins() -> bool:
 
 
 _OF_DATABASES = ("mlflow.genai", "mlflow.gateway")
-"""Two fifths of the time and a fifth of the modules of MLflow's import. Its stores in a database stand on it, but no
+"""A quarter of the time and a sixth of the modules of MLflow's import. Its stores in a database stand on it, but no
 client of a server does."""
 
 
