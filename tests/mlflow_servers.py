@@ -79,6 +79,10 @@ def _end(parent: subprocess.Popen[str]) -> None:
 
 
 def _serve() -> None:
+    # What each fork would import otherwise: this is what makes them cheap.
+    import mlflow.cli
+    import mlflow.server.fastapi_app  # noqa: F401
+    import uvicorn.main  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     for line in sys.stdin:
