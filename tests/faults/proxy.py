@@ -54,7 +54,7 @@ class Fault:
         status: Of ``answer``.
         headers: Of ``answer``.
         body: Of ``answer``.
-        rate: Bytes per second of ``throttle``.
+        rate: Bytes per second at which a body is read: of ``throttle``, and before an ``answer``; 0 for all there is.
         times: So many requests, then none; 0 for all.
         spares: Requests with such headers do not meet it.
         beyond: So many requests at a time do not meet it.
@@ -296,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
             if not block:
                 raise _CutError
             done += len(block)
-            if fault is not None and fault.kind == "throttle":
+            if fault is not None and fault.rate:
                 time.sleep(max(0.0, begun + done / fault.rate - time.monotonic()))
             yield block
 

@@ -50,13 +50,15 @@ def put(artifacts: RunArtifacts, path: Path) -> None:
         artifacts.upload(stream.fileno(), path.stat().st_size, "", path.name)
 
 
-@pytest.mark.parametrize("status", [503, 500])
+@pytest.mark.parametrize(("status", "seconds"), [(503, 0.0), (500, 2.5)])
 def test_it_is_sent_again_alone(
-    status: int, artifacts: RunArtifacts, proxy: Proxy, scheme: str, tmp_path: Path
+    status: int, seconds: float, artifacts: RunArtifacts, proxy: Proxy, scheme: str, tmp_path: Path
 ) -> None:
+    """However long it takes to be sent."""
     big = tmp_path / "big"
     big.write_bytes(os.urandom(SIZES[scheme]))
-    with proxy.misbehaving(Fault("answer", where=uploads, status=status, times=2)):
+    rate = PARTS[scheme] / seconds if seconds else 0.0
+    with proxy.misbehaving(Fault("answer", where=uploads, status=status, times=2, rate=rate)):
         put(artifacts, big)
     assert proxy.counts.wrong == 2
     assert proxy.counts.sent() <= SIZES[scheme] + 2 * (PARTS[scheme] + MIB)

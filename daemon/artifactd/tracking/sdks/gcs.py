@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -22,10 +23,6 @@ from artifactd.tracking.sdks.shared import Shared
 
 _METADATA = {"GCE_METADATA_TIMEOUT": "2", "GCE_METADATA_DETECT_RETRIES": "2"}
 """Whether this machine is Google's is asked twice, 2 s each, where the user did not say otherwise."""
-
-
-_TRYING = 4.0
-"""Seconds in which a part of a big object is sent again, after waits of up to 1 and 2 s."""
 
 
 def _files(environ: Mapping[str, str]) -> Iterator[str]:
@@ -70,8 +67,12 @@ def _labelled(blob: Any, name: str, **options: Any) -> Any:
 
 
 def _upload(blob: Any, filename: str, **options: Any) -> None:
+    from google.cloud.storage.retry import DEFAULT_RETRY  # noqa: PLC0415  (an extra)
+
+    # Google's waits, of up to 1 and 2 s; its time for all tries has the sending in it, which a slow line takes alone.
+    retry = DEFAULT_RETRY.with_predicate(_PassingTroubleOfAPart()).with_timeout(None)
     with tether.Pieces(filename) as stream:
-        blob.upload_from_file(stream, size=os.fstat(stream.fileno()).st_size, **options)
+        blob.upload_from_file(stream, size=os.fstat(stream.fileno()).st_size, retry=retry, **options)
 
 
 class _Noted:
@@ -100,8 +101,7 @@ def _client() -> Any:
 
     install()
     # The object stands in a hundred default arguments, which MLflow does not pass.
-    DEFAULT_RETRY._predicate = _is_passing_trouble_of_a_part
-    DEFAULT_RETRY._timeout = _TRYING
+    DEFAULT_RETRY._predicate = _never
 
     class Once(AuthorizedSession):  # type: ignore[misc]
         """Google's session, with our time for every request, those for tokens included."""
@@ -119,8 +119,21 @@ def _client() -> Any:
     return storage.Client(project=None, credentials=credentials, _http=session)
 
 
-def _is_passing_trouble_of_a_part(exc: Exception) -> bool:
-    response: Any = getattr(exc, "response", None)
-    request = getattr(response, "request", None)
-    is_part = request is not None and request.method == "PUT" and "upload_id=" in str(request.url)
-    return is_part and again.passes(response.status_code)
+def _never(_: Exception) -> bool:
+    return False
+
+
+class _PassingTroubleOfAPart:
+    """Whether a part of one upload is sent again after an error: so many times each, however long that takes."""
+
+    def __init__(self) -> None:
+        self._met: Counter[str] = Counter()
+
+    def __call__(self, exc: Exception) -> bool:
+        response: Any = getattr(exc, "response", None)
+        request = getattr(response, "request", None)
+        if request is None or request.method != "PUT" or "upload_id=" not in str(request.url):
+            return False
+        part = str(request.headers.get("Content-Range"))
+        self._met[part] += 1
+        return self._met[part] <= again.TRIES and again.passes(response.status_code)
