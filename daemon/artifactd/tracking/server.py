@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking import address, answers, environment, waits
+from artifactd.tracking import address, answers, environment, prompt, waits
 from artifactd.tracking.answers import web_page
 from artifactd.tracking.classify import classify
 
@@ -38,6 +38,7 @@ def connect(tracking_uri: str, *, embedded_artifacts: Path | None) -> Client:
     environment.preload()
     waits.note_answers()
     answers.check_answers()
+    prompt.acknowledge_at_once()
     try:
         if tracking_uri.startswith(("http://", "https://")):
             _greet(tracking_uri)
