@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ class Server:
     got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: list[tuple[int, bytes, dict[str, str]]] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
+    listing: bytes = b'{"files": []}'
     speaks: threading.Event = field(default_factory=threading.Event)
     dies: bool = False
 
@@ -57,6 +59,12 @@ def serving() -> Iterator[Server]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(server.listing)))
+            self.end_headers()
+            self.wfile.write(server.listing)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -237,3 +245,33 @@ def test_a_real_server_has_what_was_sent(mlflow_server: MlflowServer, tmp_path: 
     for leaf, content in contents.items():
         store.download(f"folder/{leaf}", tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.mark.live
+def test_a_real_server_lists_to_us_what_it_lists_to_mlflow(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_server.uri)
+    run = client.create_run(client.create_experiment(tmp_path.name))
+    store = RunArtifacts(run.info.artifact_uri, mlflow_server.uri)
+    (tmp_path / "source").write_bytes(b"content")
+    for folder, leaf in [("", "a bä.txt"), ("", "empty"), ("deep/down", "one"), ("deep", "two"), ("alone", "alone")]:
+        put(store, tmp_path, b"" if leaf == "empty" else b"content", leaf, folder)
+    for folder in ("", "deep", "deep/down", "alone", "none"):
+        theirs = client.list_artifacts(run.info.run_id, folder or None)
+        found = [(f.path.rpartition("/")[2], f.file_size or 0, f.is_dir) for f in theirs]
+        assert sorted(direct.listed(store._repo, folder)) == sorted(found)
+        assert sorted(store._entries(folder)) == sorted(found)
+    assert store.tree() == [("a bä.txt", 7), ("deep/down/one", 7), ("deep/two", 7), ("empty", 0)]
+
+
+def test_a_folders_own_entries_in_a_listing_are_not_followed(server: Server, store: RunArtifacts) -> None:
+    entries = [".", "..", "../x", "a/..", "x", "deep/y", "/etc/z", ""]
+    server.listing = json.dumps(
+        {"files": [{"path": path, "is_dir": False, "file_size": 1} for path in entries]}
+    ).encode()
+    assert store.sizes("") == {"x": 1, "y": 1, "z": 1}
+    for wrong in (b"[]", b"{}{", b'{"files": [{}]}', b'{"files": [{"path": 1, "is_dir": false}]}', b"<html>"):
+        server.listing = wrong
+        with pytest.raises(DeliveryError):
+            store.sizes("")

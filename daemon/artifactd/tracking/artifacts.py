@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
-from artifactd.tracking import environment, limits, sdks, short
+from artifactd.tracking import direct, environment, limits, sdks, short
 from artifactd.tracking.answers import check_answers
 from artifactd.tracking.blocks import refuse_uneven, tell_parts
 from artifactd.tracking.classify import classify
@@ -95,6 +95,7 @@ class RunArtifacts:
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
             self._short = short.way(self._repo, self._local)
+            self._is_served = direct.serves(self._repo)
         except Exception as exc:
             raise self._classed(exc) from exc
 
@@ -285,7 +286,7 @@ class RunArtifacts:
         patience = _patience.get(key, environment.REQUEST_TIMEOUT)
         environment.expect_bytes(0, patience)
         try:
-            listed = self._repo.list_artifacts(folder or None)
+            listed = direct.listed(self._repo, folder) if self._is_served else self._listed(folder)
         except Exception as exc:
             error = self._classed(exc)
             if error.failure.kind is Kind.TRANSIENT and not self._is_object_store:  # which lists page by page
@@ -293,8 +294,11 @@ class RunArtifacts:
             raise error from exc
         self._answered = time.monotonic()
         # A store that lists its own folder, or a way out of it, is not followed there.
-        names = ((i.path.rpartition("/")[2], i) for i in listed)
-        return [(name, i.file_size or 0, bool(i.is_dir)) for name, i in names if name not in ("", ".", "..")]
+        return [entry for entry in listed if entry[0] not in ("", ".", "..")]
+
+    def _listed(self, folder: str) -> list[tuple[str, int, bool]]:
+        listed = self._repo.list_artifacts(folder or None)
+        return [(i.path.rpartition("/")[2], i.file_size or 0, bool(i.is_dir)) for i in listed]
 
     def digest(self, artifact_path: str, size: int) -> bytes | None:
         """SHA-256 of what the store holds there.

@@ -13,7 +13,7 @@ from typing import Any
 
 from artifactd import throttle
 from artifactd.tracking import sdks
-from artifactd.tracking.direct import Direct
+from artifactd.tracking.direct import Direct, serves
 
 SMALL = 128 * 1024
 """Bytes that go the short way at most."""
@@ -29,12 +29,9 @@ def way(repo: Any, local: Any) -> Way | None:
         repo: MLflow's.
         local: The ``LocalRepository`` that stands for it, if it is one of a plain local root.
     """
-    from mlflow.store.artifact import http_artifact_repo, mlflow_artifacts_repo  # noqa: PLC0415  (MLflow is slow)
-
     if local is not None:
         return local.write  # type: ignore[no-any-return]
-    theirs = (http_artifact_repo.HttpArtifactRepository, mlflow_artifacts_repo.MlflowArtifactsRepository)
-    return Direct(repo).put if type(repo) in theirs else sdks.small(repo)
+    return Direct(repo).put if serves(repo) else sdks.small(repo)
 
 
 def read(fd: int, size: int, unchanged: Callable[[], bool], *, local: bool) -> bytes | None:
