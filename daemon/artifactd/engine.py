@@ -26,6 +26,7 @@ from artifactd.delivery.receipts import Delivered, Source
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import Ledger, Order, Run, StateLock
 from artifactd.look import Looker
+from artifactd.metrics import Figures
 from artifactd.runs import Place
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
@@ -96,6 +97,7 @@ class Engine:
         self._events = events
         self._only = only
         self._news = news
+        self.figures = Figures()
         self._idle_since = time.monotonic()
         self._rested_at: float | None = None
         self._written_outside = 0
@@ -150,6 +152,7 @@ class Engine:
             news=self._news,
             order=order,
             batch=self._limits.batch,
+            figures=self.figures,
         )
 
     def limit(self, config: Config) -> bool:

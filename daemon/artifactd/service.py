@@ -16,6 +16,7 @@ from artifactd import __version__, log
 from artifactd.config import Config
 from artifactd.engine import Engine
 from artifactd.errors import ArtifactdError
+from artifactd.exposition import Exposition
 from artifactd.secrets import mask
 from artifactd.systemd import Notifier
 from artifactd.text import printable
@@ -54,12 +55,14 @@ class Service:
             ArtifactdError: The service cannot start.
         """
         engine = Engine(self._config, "artifactd run")
+        self._exposition = Exposition(self._config.state_dir, engine.figures, lambda: engine.watched)
         handlers = {
             signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGHUP: self._on_reload
         }  # fmt: skip
         old = {number: signal.signal(number, self._waking(engine, handler)) for number, handler in handlers.items()}
         try:
             self._announce()
+            self._exposition.use(self._config.metrics)
             self._loop(engine)
             self._notifier.stopping()
             self._log.info("stopping", uploads_in_hand=engine.busy)
@@ -67,6 +70,7 @@ class Service:
             waiting, failed = engine.ledger.backlog()
             self._log.info("stopped", still_due=waiting, failed=failed)
         finally:
+            self._exposition.close()
             engine.close()
             faulthandler.cancel_dump_traceback_later()
             for number, handler in old.items():
@@ -87,8 +91,10 @@ class Service:
                 next_alarm = now + HANG / 10
             could = engine.turn()
             now = time.monotonic()
+            self._exposition.turned(now)
             if not ready and all(w.begun for w in engine.watched):
                 ready = True
+                self._exposition.ready()
                 self._log.info("ready")
                 self._notifier.ready()
             if interval is not None and now >= next_ping:
@@ -113,6 +119,7 @@ class Service:
                 engine.use(config)
             self._config = config
             log.configure(config.log.format, config.log.level)
+            self._exposition.use(config.metrics)
             self._announce("reloaded")
         self._notifier.ready()
 
