@@ -41,7 +41,7 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	@echo "trainings that need torch (make test-presets)"
 
 .PHONY: test-first
-test-first: $(INSTALLED)
+test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
 	$(PYTEST) -n $(UNIT_WORKERS) $(ELSEWHERE) -m "not big and not wide"
 
 # These wait for clocks, backoff and timeouts more than they compute.
@@ -126,6 +126,10 @@ lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproj
 	$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager -e '.[local,dev]'
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > $(VENV)/constraints.new
 	@mv $(VENV)/constraints.new constraints.txt
+
+.PHONY: release-check
+release-check: $(INSTALLED) ## sdist and wheel into dist/, looked into; the wheel tried afresh; version, changelog and tag compared
+	$(BIN)/python .ci/release.py
 
 .PHONY: venv
 venv: $(INSTALLED) ## Only build the virtual environment

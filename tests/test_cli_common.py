@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from artifactd import __version__
-from artifactd.cli import _COMMANDS
+from artifactd.cli import _COMMANDS, common, tables
 from cli_support import Book, call, own_environment
 from support import environment
 
@@ -140,6 +140,20 @@ def on_terminal(command: list[str], env: dict[str, str]) -> str:
     os.close(ours)
     assert process.wait(10) == 0
     return said.decode()
+
+
+def test_nothing_that_a_server_says_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A window's title, a cleared screen, colours, writing from right to left; and half a character is no error."""
+    evil = "\x1b]0;mine\x07 \x1b[2J \x9b31m \u202e \ud800 ok"
+    common.say(f"artifactd: {evil}\n  next line")
+    common.out().print(tables.details([("error", evil)]))
+    said = capsys.readouterr()
+    for text in said:
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\ud800"} & set(text)
+        assert "\\x1b]0;mine" in text
+        assert "\\x1b[2J" in text
+        assert " ok" in text
+    assert said.err.splitlines()[1] == "  next line"
 
 
 def test_a_reader_that_goes_away_is_no_trouble(book: Book, tmp_path: Path) -> None:

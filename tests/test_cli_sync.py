@@ -76,6 +76,9 @@ def test_a_server_that_is_away_is_75_and_says_what_waits(drop: Path) -> None:
     assert said.count("cannot be reached") == 1, "a reason is said once for all its files"
     assert f"    {path}\n    {other}\n" in said
     assert "hunter22" not in done.stdout + done.stderr
+    kept = [path.read_bytes() for path in (drop.parent / "state").rglob("*") if path.is_file()]
+    assert kept, "there is a ledger"
+    assert b"hunter22" not in b"".join(kept)
     assert "Traceback" not in done.stderr
 
 

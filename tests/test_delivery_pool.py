@@ -100,6 +100,19 @@ def test_a_worker_that_moves_no_byte_is_ended(pool: Pool, silent: str, monkeypat
     wait_for(lambda: alive(family(pool)) == 1, "only the nursery is left")
 
 
+def test_a_password_in_the_address_is_on_no_command_line() -> None:
+    """A command line is for all to see."""
+    pool = Pool(1, "http://ana:hunter2-secret@127.0.0.1:1")
+    pool.warm()
+    try:
+        assert pool._nursery is not None
+        command = psutil.Process(pool._nursery.process.pid).cmdline()
+    finally:
+        pool.stop()
+    assert room.NURSERY in command
+    assert "hunter2-secret" not in " ".join(command)
+
+
 def test_stop_leaves_no_process_and_a_new_start_works(pool: Pool, silent: str) -> None:
     ready(pool)
     pool.submit(EndRun(Target(silent), 1, "r" * 32, End("FINISHED")))

@@ -402,11 +402,23 @@ def test_what_is_stored_is_removed_and_only_that(removing: Bench) -> None:
     bench.turn_until(lambda: bench.stored()["a"] == b"again" and not (bench.run / "a").exists(), "and once more")
 
 
-def test_nothing_is_removed_by_default(bench: Bench) -> None:
-    (bench.run / "a").write_bytes(b"a")
-    bench.turn_until(lambda: "a" in bench.stored() and bench.engine.ledger.waiting()[0] == 0, "stored")
-    bench.engine.turn(0.0)
-    assert (bench.run / "a").exists()
+def test_the_folder_stays_as_it_was_and_the_store_keeps_what_leaves_it(bench: Bench) -> None:
+    def signs() -> dict[str, tuple[int, ...]]:
+        found = {str(path): path.lstat() for path in [bench.drop, *bench.drop.rglob("*")]}
+        return {p: (st.st_mode, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns) for p, st in found.items()}
+
+    (bench.run / "deep").mkdir()
+    (bench.run / "empty").mkdir()
+    for name in ("a", "deep/b", "artifactd.toml", "train.log", ".done"):
+        (bench.run / name).touch()
+    before = signs()
+    bench.turn_until(lambda: {"a", ".done", "artifactd/manifest.json"} <= bench.stored().keys(), "all is told")
+    bench.turn_until(bench.at_rest, "nothing is left")
+    assert signs() == before, "nothing is made, removed, renamed, written or touched"
+    (bench.run / "a").unlink()
+    (bench.run / "c").write_bytes(b"c")
+    bench.turn_until(lambda: "c" in bench.stored() and bench.at_rest(), "it looks again")
+    assert "a" in bench.stored()
 
 
 def test_what_killed_workers_leave_is_gone_with_the_next_start(bench: Bench) -> None:

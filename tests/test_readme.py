@@ -24,7 +24,7 @@ from artifactd.standing import Standing
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob(".github/**/*.md")])
 BLOCKS = re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", README)
 PROSE = re.sub(r"(?ms)^```.*?^```$", "", README)
 GROUP: Any = typer.main.get_command(app)
@@ -228,9 +228,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted(PROJECT.glob("*.md")), *sorted(PROJECT.glob("docs/*.md"))], ids=lambda p: p.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_local_links_point_to_what_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith(("https://", "http://"))]

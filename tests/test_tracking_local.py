@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_content_times_and_mode_are_those_of_mlflows_own(repository: LocalReposi
     assert ours.read_bytes() == theirs.read_bytes() == source.read_bytes()
     assert (ours.stat().st_mode, ours.stat().st_mtime_ns) == (theirs.stat().st_mode, theirs.stat().st_mtime_ns)
     assert everything(root) == {"a", "a/b", "a/b/name", "mlflow", "mlflow/source"}
+
+
+@pytest.mark.parametrize("size", [10, 3 * 2**20], ids=["small", "big"])
+def test_no_program_gets_our_rights_by_being_stored(root: Path, source: Path, size: int) -> None:
+    """Setuid, setgid: the copy belongs to the service's user, and others may reach it."""
+    source.write_bytes(os.urandom(size))
+    source.chmod(0o6755)
+    with source.open("rb") as f:
+        RunArtifacts(root.as_uri(), "http://127.0.0.1:1").upload(f.fileno(), size, "a", "name")
+    assert stat.S_IMODE((root / "a" / "name").stat().st_mode) == 0o755
 
 
 def test_who_reads_the_old_content_goes_on_reading_it(repository: LocalRepository, root: Path, source: Path) -> None:

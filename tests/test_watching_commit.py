@@ -78,3 +78,25 @@ def test_a_head_that_leads_elsewhere_is_not_followed(tmp_path: Path, head: str) 
     (tmp_path / "r" / ".git" / "HEAD").write_text(head + "\n")
     (tmp_path / "r" / ".git" / "refs" / "heads" / "loop").write_text("ref: refs/heads/loop\n")
     assert said(tmp_path / "r") is None
+
+
+@pytest.mark.parametrize("link", ["refs/heads/key", "refs/heads", "refs", "HEAD", "packed-refs", "commondir"])
+def test_a_link_in_a_repository_is_not_followed(link: str, tmp_path: Path) -> None:
+    """Whoever owns the folder makes the repository in it; what the service may read is not for them to see."""
+    secret = "b" * 64 + "\n"
+    outside, git = tmp_path / "outside", tmp_path / "r" / ".git"
+    (outside / "refs" / "heads").mkdir(parents=True)
+    for path in ("key", "refs/heads/key", "HEAD"):
+        (outside / path).parent.mkdir(parents=True, exist_ok=True)
+        (outside / path).write_text(secret)
+    (outside / "packed-refs").write_text(f"{secret.strip()} refs/heads/key\n")
+    (outside / "commondir").write_text(f"{outside}\n")
+    git.mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/key\n")
+    if link.startswith("refs/"):
+        (git / "refs").mkdir()
+    if link.count("/") == 2:
+        (git / "refs" / "heads").mkdir()
+    (git / link).unlink(missing_ok=True)
+    (git / link).symlink_to(outside / link)
+    assert said(tmp_path / "r") is None

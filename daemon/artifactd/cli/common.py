@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -18,7 +18,8 @@ from artifactd.secrets import mask
 from artifactd.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 ConfigOption = Annotated[
     Path | None,
@@ -74,6 +75,11 @@ def _console(*, stderr: bool) -> Console:
         def on_broken_pipe(self) -> NoReturn:
             raise  # noqa: PLE0704 (called while a BrokenPipeError is handled: `guarded` ends it)
 
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            # The last place before the terminal: what servers say comes here by many ways.
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=_visible(segment.text))
+
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Quiet(
         stderr=stderr,
@@ -83,6 +89,11 @@ def _console(*, stderr: bool) -> Console:
         width=None if terminal else _WIDE,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
     )
+
+
+def _visible(text: str) -> str:
+    """Text that shows what would steer a terminal, instead of sending it there."""
+    return "\n".join(printable(line.encode("utf-8", "surrogatepass")) for line in text.split("\n"))
 
 
 def say(text: str, style: str | None = None) -> None:

@@ -17,7 +17,6 @@ import errno
 import hashlib
 import os
 import socket
-import stat
 from collections.abc import Callable
 
 from mlflow.store.artifact.local_artifact_repo import _TEMP_ARTIFACT_PREFIX, LocalArtifactRepository
@@ -29,6 +28,8 @@ _STEP = _ROOT | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
 """Mode of what is not whole yet; then it gets its source's."""
+_MODE_BITS = 0o777
+"""Without setuid, setgid and sticky: the copy is ours, so whoever starts it would have our rights."""
 _BLOCK = 2**20
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.EINVAL)
 
@@ -132,7 +133,7 @@ def _put(fill: Callable[[int], None], like: int, folder: int, name: str) -> None
 
 
 def _liken(fd: int, like: int) -> None:
-    """Give an open file another one's times, mode and attributes, as ``shutil.copystat`` does by their paths."""
+    """Give an open file another one's times, permission bits and attributes, as ``shutil.copystat`` does by paths."""
     st = os.fstat(like)
     os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
     try:
@@ -147,7 +148,7 @@ def _liken(fd: int, like: int) -> None:
         except OSError as exc:
             if exc.errno not in (*_NO_ATTRIBUTES, errno.EPERM, errno.EACCES):
                 raise
-    os.fchmod(fd, stat.S_IMODE(st.st_mode))
+    os.fchmod(fd, st.st_mode & _MODE_BITS)
 
 
 def _copy(stream: SteadyFile, fd: int) -> None:
