@@ -10,12 +10,7 @@ from typing import Any, TypeVar
 from platformdirs import user_config_path
 from pydantic import ValidationError
 
-from artifactd.config.model import (
-    WRITTEN,
-    Config,
-    WatchConfig,
-    default_state_dir,
-)
+from artifactd.config.model import Config, WatchConfig, default_state_dir
 from artifactd.config.places import Places, absolute_path, clashes, is_inside
 from artifactd.config.problems import ConfigError, Loc, Mistake, Problem, dotted
 from artifactd.config.sources import (
@@ -31,6 +26,7 @@ from artifactd.config.sources import (
 )
 from artifactd.config.translate import mistakes
 from artifactd.config.uris import check_artifact_location, check_tracking_uri, embedded_uri
+from artifactd.config.values import WRITTEN
 
 T = TypeVar("T")
 

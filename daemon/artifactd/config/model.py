@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal
 from platformdirs import user_state_path
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -26,18 +24,15 @@ from pydantic import (
 
 from artifactd.config.models import Alias, RegisteredName, VersionTags, check_folder, check_kept, check_registered
 from artifactd.config.notices import notices
-from artifactd.config.places import absolute_path
 from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
 from artifactd.config.timetable import Timetable, format_limit, is_timetable, parse_timetable
-from artifactd.config.units import format_duration, format_size, is_number, parse_duration, parse_size
+from artifactd.config.units import format_duration
 from artifactd.config.uris import check_artifact_location, check_tracking_uri, embedded_uri
+from artifactd.config.values import AbsolutePath, Duration, Period, Table, Until, size
 from artifactd.excludes import LayoutError
 from artifactd.globs import check_glob
 from artifactd.layout import parse_template
-
-WRITTEN = "written"
-"""Validation context of values that people wrote: there a bare number has no unit."""
 
 DEFAULT_EXCLUDE = (
     "**/*.tmp",
@@ -66,42 +61,12 @@ def default_state_dir() -> Path:
     return user_state_path("artifactd", appauthor=False)
 
 
-def _duration(value: Any, info: ValidationInfo) -> float:
-    _require_unit(value, info, "s")
-    return parse_duration(value)
-
-
-def _size(value: Any, info: ValidationInfo) -> int:
-    _require_unit(value, info, "B")
-    return parse_size(value)
-
-
 def _limit(value: Any, info: ValidationInfo) -> int | Timetable:
     if isinstance(value, Timetable):
         return value
     if value == "off":
         return 0
-    return parse_timetable(value) if is_timetable(value) else _size(value, info)
-
-
-def _require_unit(value: Any, info: ValidationInfo, unit: str) -> None:
-    if info.context == WRITTEN and is_number(value) and value != 0:
-        raise Mistake(f"{value} has no unit", f'write it with one, as "{value}{unit}"')
-
-
-def _more_than_zero(value: float) -> float:
-    if value == 0:
-        raise Mistake("0 is too short", 'write it as "5s" or "2m"')
-    return value
-
-
-def _until(value: Any, info: ValidationInfo) -> float | None:
-    if value is None or value == "never":
-        return None
-    try:
-        return _more_than_zero(_duration(value, info))
-    except Mistake as mistake:
-        raise Mistake(mistake.wrong, 'write "never" or a duration, as "12h" or "7d"') from None
+    return parse_timetable(value) if is_timetable(value) else size(value, info)
 
 
 def _workers(value: Any) -> int | Literal["auto"]:
@@ -172,25 +137,9 @@ def _listen(value: str) -> str:
     return value
 
 
-_AsDuration = PlainSerializer(format_duration, when_used="json")
-Duration = Annotated[float, BeforeValidator(_duration), _AsDuration]
-Period = Annotated[float, AfterValidator(_more_than_zero), BeforeValidator(_duration), _AsDuration]
-Until = Annotated[
-    float | None,
-    BeforeValidator(_until),
-    PlainSerializer(lambda value: "never" if value is None else format_duration(value), when_used="json"),
-]
-Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size, when_used="json")]
 Limit = Annotated[int | Timetable, PlainValidator(_limit), PlainSerializer(format_limit, when_used="json")]
-AbsolutePath = Annotated[Path, PlainValidator(absolute_path), PlainSerializer(str, when_used="json")]
 Glob = Annotated[str, AfterValidator(_positive_glob)]
 Name = Annotated[str, AfterValidator(_constant)]
-
-
-class Table(BaseModel):
-    """A table of the configuration: read once, never changed, no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MlflowConfig(Table):
