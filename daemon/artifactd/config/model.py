@@ -24,6 +24,7 @@ from pydantic import (
 
 from artifactd.config.models import Alias, RegisteredName, VersionTags, check_folder, check_kept, check_registered
 from artifactd.config.notices import notices
+from artifactd.config.notify import NotifyConfig
 from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
 from artifactd.config.timetable import Timetable, format_limit, is_timetable, parse_timetable
@@ -313,6 +314,7 @@ class Config(Table):
     retry: RetryConfig = RetryConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     _source: str = PrivateAttr("defaults")
 
