@@ -150,6 +150,13 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "LOG__LEVEL": "error",
         "METRICS__LISTEN": "127.0.0.1:1",
         "METRICS__TOKEN_FILE": "/t",
+        "NOTIFY__COMMAND": '["page"]',
+        "NOTIFY__WEBHOOK": "https://h/x",
+        "NOTIFY__SECRET_FILE": "/k",
+        "NOTIFY__ON": '["disk"]',
+        "NOTIFY__LAG": "1m",
+        "NOTIFY__DISK": "1kB",
+        "NOTIFY__EVERY": "2m",
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"ARTIFACTD_{name}", value)
@@ -201,7 +208,11 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "retry": {"initial": "1ms", "maximum": "2ms", "give_up_after": "never"},
         "log": {"format": "journald", "level": "error"},
         "metrics": {"token_file": "/t", "listen": "127.0.0.1:1"},
-    }
+        "notify": {
+            "command": ["page"], "webhook": "https://h/x", "secret_file": "/k", "on": ["disk"], "lag": "1m",
+            "disk": "1kB", "every": "2m",
+        },
+    }  # fmt: skip
 
 
 def test_the_file_is_looked_for_in_this_order(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from artifactd.config import Config, MetricsConfig, MlflowConfig, RetryConfig, RouteConfig, UploadConfig, WatchConfig
-from artifactd.config.model import Table
+from artifactd.config.fields import Table
 from artifactd.layout import Layout, Route
 
 DATA = Path("/data")

@@ -156,13 +156,16 @@ class Engine:
         )
 
     def limit(self, config: Config) -> bool:
-        """Begin to work by this configuration if it is another one in its limits alone: uploads under way go on by it.
+        """Begin to work by this configuration if its limits, or who is told of trouble, are all that is new in it.
+
+        Uploads under way go on by it.
 
         Returns:
             False where that is not the difference, and nothing was done.
         """
         limits = {name: getattr(config.upload, name) for name in ("bandwidth_limit", "read_limit")}
-        changed = self.config.model_copy(update={"upload": self.config.upload.model_copy(update=limits)})
+        upload = self.config.upload.model_copy(update=limits)
+        changed = self.config.model_copy(update={"upload": upload, "notify": config.notify})
         if changed != config or config == self.config:  # who asks for what there is means a new beginning
             return False
         self.config = config

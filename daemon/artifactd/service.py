@@ -17,6 +17,7 @@ from artifactd.config import Config
 from artifactd.engine import Engine
 from artifactd.errors import ArtifactdError
 from artifactd.exposition import Exposition
+from artifactd.notify.bell import Bell
 from artifactd.secrets import mask
 from artifactd.systemd import Notifier
 from artifactd.text import printable
@@ -44,6 +45,7 @@ class Service:
         self._config = config
         self._load = load
         self._notifier = notifier or Notifier()
+        self._bell = Bell(config)
         self._stop = False
         self._reload = False
         self._log = log.get()
@@ -68,6 +70,7 @@ class Service:
             self._log.info("stopping", uploads_in_hand=engine.busy)
             engine.drain(time.monotonic() + STOP_WITHIN)
             waiting, failed = engine.ledger.backlog()
+            self._bell.close()
             self._log.info("stopped", still_due=waiting, failed=failed)
         finally:
             self._exposition.close()
@@ -101,8 +104,9 @@ class Service:
                 # Sent by the loop that does the work, so that a stuck loop is a missing ping.
                 self._notifier.watchdog()
                 next_ping = now + interval / 2
+            self._bell.look(lambda: status_line(engine))
             if could and now >= next_status:
-                self._notifier.status(status_line(engine))
+                self._notifier.status(self._bell.line(status_line(engine)))
                 next_status = now + _STATUS_EVERY
 
     def _take_config(self, engine: Engine) -> None:
@@ -118,6 +122,7 @@ class Service:
                 engine.drain(time.monotonic() + STOP_WITHIN)
                 engine.use(config)
             self._config = config
+            self._bell.use(config)
             log.configure(config.log.format, config.log.level)
             self._exposition.use(config.metrics)
             self._announce("reloaded")

@@ -1,4 +1,4 @@
-"""The kinds of values that keys have: how each is written, what is wrong with it otherwise, and how it is shown."""
+"""The kinds of values that keys have: how each is written, what is wrong with it otherwise, how it is shown; tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+)
 
 from artifactd.config.places import absolute_path
 from artifactd.config.problems import Mistake, shown
@@ -22,6 +30,12 @@ WRITTEN = "written"
 _MOST_WORKERS = 64
 _LONGEST_NAME = 500  # MLflow's MAX_EXPERIMENT_NAME_LENGTH
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})", re.ASCII)
+
+
+class Table(BaseModel):
+    """A table of the configuration: read once, never changed, no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _duration(value: Any, info: ValidationInfo) -> float:

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 from platformdirs import user_state_path
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -32,6 +30,7 @@ from artifactd.config.fields import (
     Limit,
     Name,
     Period,
+    Table,
     Template,
     Until,
     Workers,
@@ -39,6 +38,7 @@ from artifactd.config.fields import (
 )
 from artifactd.config.models import Alias, RegisteredName, VersionTags, check_folder, check_kept, check_registered
 from artifactd.config.notices import notices
+from artifactd.config.notify import NotifyConfig
 from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
 from artifactd.config.units import format_duration
@@ -66,12 +66,6 @@ DEFAULT_LIVE = ("**/events.out.tfevents.*", "**/*.log")
 def default_state_dir() -> Path:
     """The user's XDG state folder, as ``~/.local/state/artifactd``."""
     return user_state_path("artifactd", appauthor=False)
-
-
-class Table(BaseModel):
-    """A table of the configuration: read once, never changed, no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MlflowConfig(Table):
@@ -256,6 +250,7 @@ class Config(Table):
     retry: RetryConfig = RetryConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     _source: str = PrivateAttr("defaults")
 
