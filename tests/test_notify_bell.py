@@ -16,6 +16,7 @@ from artifactd.errors import Kind
 from artifactd.ledger import Blockage
 from artifactd.ledger.needs import Needs, read_needs
 from artifactd.notify import bell as bells
+from artifactd.notify import send
 from artifactd.notify.bell import Bell, disk_of
 from artifactd.notify.keeping import FILE_NAME
 from cli_support import Book
@@ -114,6 +115,23 @@ def test_the_next_message_is_a_period_away_also_after_a_restart(book: Book, tmp_
     ring(Bell(config(book, command=noting(tmp_path)), every=0))
     _, second = noted(tmp_path)
     assert [t["new"] for t in second["troubles"]] == [True, False]
+
+
+def test_a_crash_while_a_message_is_on_its_way_costs_a_period_and_no_message(
+    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    fail(book)
+    seldom = config(book, command=noting(tmp_path), every="1h")
+    with monkeypatch.context() as patch:
+        patch.setattr(send, "run", crash)
+        ring(Bell(seldom, every=0))
+    ring(Bell(seldom, every=0))
+    assert noted(tmp_path) == []
+    ring(Bell(config(book, command=noting(tmp_path)), every=0))
+    assert len(noted(tmp_path)) == 1
 
 
 def test_an_outage_of_the_webhook_is_said_once_and_told_later(book: Book, tmp_path: Path, logged: list[Any]) -> None:

@@ -187,5 +187,6 @@ def _span(seconds: float) -> str:
 
 
 def _size(count: int) -> str:
-    """In whole MiB: nobody counts bytes on a disk."""
-    return format_size(count >> 20 << 20)
+    """In whole GiB or MiB: nobody counts bytes on a disk."""
+    unit = 30 if count >= 10 << 30 else 20
+    return format_size(count >> unit << unit)
