@@ -1,7 +1,7 @@
 """Checks a release: which one it is, what its packages hold, and that the wheel installs and runs by itself.
 
-docs/releasing.md says what it looks at. Run by ``make release-check``, from any folder; the network brings the build's own
-tools and what the wheel needs, each into an environment of its own.
+docs/releasing.md says what it looks at. Run by ``make release-check``, from any folder; the network brings the build's
+own tools and what the wheel needs, each into an environment of its own.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def name_of(version: str, heading: str, tags: Collection[str], *, is_clean: bool
         NotReadyError: These contradict each other.
     """
     if heading not in (version, UNRELEASED):
-        raise NotReadyError(f"CHANGELOG.md begins with [{heading}], and the package is {version}: one of the two is old")
+        raise NotReadyError(f"CHANGELOG.md begins with [{heading}], and the package is {version}: one of them is old")
     if not tags:
         return f"{version}, unreleased" if heading == UNRELEASED else f"{version}, not tagged yet"
     if set(tags) != {f"v{version}"}:

@@ -38,7 +38,7 @@ def test_what_goes_together_has_a_name(heading: str, tags: list[str], is_clean: 
 @pytest.mark.parametrize(
     ("heading", "tags", "is_clean", "why"),
     [
-        ("1.2.2", [], True, "one of the two is old"),
+        ("1.2.2", [], True, "one of them is old"),
         ("1.2.3", ["v1.2.2"], True, "has the tag v1.2.2"),
         ("1.2.3", ["v1.2.3", "v1.3.0"], True, r"v1\.2\.3, v1\.3\.0"),
         ("Unreleased", ["v1.2.3"], True, r"\[Unreleased\] still"),
@@ -62,7 +62,9 @@ def test_the_first_section_counts() -> None:
 def test_a_wheel_is_the_package_and_nothing_else() -> None:
     assert wrong_in_wheel(WHEEL, "1.2.3") == []
     assert wrong_in_wheel([*WHEEL, "tests/conftest.py"], "1.2.3") == ["it has tests/conftest.py"]
-    assert wrong_in_wheel([name for name in WHEEL if "py.typed" not in name], "1.2.3") == ["it lacks artifactd/py.typed"]
+    assert wrong_in_wheel([name for name in WHEEL if "py.typed" not in name], "1.2.3") == [
+        "it lacks artifactd/py.typed"
+    ]
 
 
 def test_an_sdist_has_the_unit_and_whatever_else_a_package_is_made_of() -> None:
@@ -70,6 +72,4 @@ def test_an_sdist_has_the_unit_and_whatever_else_a_package_is_made_of() -> None:
     names = [f"artifactd-1.2.3/{name}" for name in OF_SDIST]
     assert wrong_in_sdist(names, "1.2.3") == []
     unit = "artifactd-1.2.3/systemd/artifactd.service"
-    assert wrong_in_sdist([name for name in names if name != unit], "1.2.3") == [
-        "it lacks systemd/artifactd.service"
-    ]
+    assert wrong_in_sdist([name for name in names if name != unit], "1.2.3") == ["it lacks systemd/artifactd.service"]
