@@ -1,8 +1,9 @@
 """Does another version cost more? Both at work in turn, on one machine, in one environment.
 
-    .venv/bin/python benchmarks/compare.py REF [--only small,latency] [--rounds 9] [--scale 1]
+    .venv/bin/python benchmarks/compare.py REF [--only small,latency] [--rounds 9] [--scale 1] [--python PATH]
 
 REF (a commit, a branch) is checked out into a folder for the time; what is here, changed or not, is compared with it.
+With another Python's interpreter, what is here runs by that one: beside HEAD, it says what a newer Python gives.
 Exits with 1 if some mark costs more than 10 % more, and the rounds agree that it does cost more.
 """
 
@@ -82,13 +83,15 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(QUICK), help="some of " + ",".join(QUICK))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--scale", type=float, default=1.0, help="times the sizes")
+    parser.add_argument("--python", default="", help="an interpreter, with all that is needed, for what is here")
     options = parser.parse_args()
     with_bytecode()
     compared: dict[str, Compared] = {}
     with ExitStack() as ends:
         old = ends.enter_context(checked_out(options.ref))
         setting = ends.enter_context(Setting(Scale()))
-        versions = {"before": Version(old / "daemon", options.scale), "now": Version(PROJECT / "daemon", options.scale)}
+        here = Version(PROJECT / "daemon", options.scale, options.python)
+        versions = {"before": Version(old / "daemon", options.scale), "now": here}
         for name in options.only.split(","):
             with ExitStack() as group:
                 costs = {side: QUICK[name](setting, version, group) for side, version in versions.items()}
@@ -100,7 +103,7 @@ def main() -> int:
                                 getattr(row, side).append(value)
             console.print(f"{name}: measured")
     rows = list(compared.values())
-    Console(width=140, markup=False).print(shown(rows, f"{commit()} beside {options.ref}"))
+    Console(width=140, markup=False).print(shown(rows, f"{commit()} {options.python} beside {options.ref}"))
     return int(any(row.dearer() for row in rows))
 
 

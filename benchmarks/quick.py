@@ -29,10 +29,12 @@ class Version:
     Attributes:
         path: The folder that its package lies in.
         scale: Times the sizes.
+        python: The interpreter of another environment, where all that it needs is installed; "" for this one's.
     """
 
     path: Path
     scale: float
+    python: str = ""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -46,7 +48,9 @@ class Version:
     def service(self, setting: Setting, name: str, watch: str = "") -> Service:
         """One that runs it."""
         base = setting.folder(name)
-        return Service(base, setting.form("local"), experiment=base.name, watch=watch, environ=self.environ)
+        made = Service(base, setting.form("local"), experiment=base.name, watch=watch, environ=self.environ)
+        made.program.python = self.python
+        return made
 
 
 def small(setting: Setting, version: Version, ends: ExitStack) -> Callable[[], Costs]:
@@ -130,7 +134,15 @@ def commands(setting: Setting, version: Version, ends: ExitStack) -> Callable[[]
     """What a command takes to start."""
     service = ends.enter_context(version.service(setting, "commands"))
     service.drop(write_files(setting.folder("first") / "first", 8, 4096))
-    call = [sys.executable, "-m", "artifactd", "status", "--json", "--config", str(service.program.config)]
+    call = [
+        version.python or sys.executable,
+        "-m",
+        "artifactd",
+        "status",
+        "--json",
+        "--config",
+        str(service.program.config),
+    ]
     return lambda: {"artifactd status": (1000 * timed(call, **environment(**version.environ)), "ms")}
 
 

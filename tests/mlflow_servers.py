@@ -111,8 +111,9 @@ def _become(wanted: Mapping[str, Any]) -> None:
 
     def in_here(command: Sequence[str], extra_env: Mapping[str, str], **_: object) -> None:
         os.environ.update(extra_env)
-        for name in [name for name in sys.modules if name.startswith("mlflow.server")]:
-            del sys.modules[name]  # what it reads from the environment it reads when it is imported
+        # It reads the environment when it is imported, and makes metrics then, of which each may be made once.
+        for name in [name for name in sys.modules if name.startswith(("mlflow.server", "prometheus_client"))]:
+            del sys.modules[name]
         uvicorn.main.main(list(command[3:]))  # python -m uvicorn …
 
     mlflow.server._exec_cmd = in_here

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ _REST = 6
 
 _LONGEST_PAUSE = 0.5
 """Seconds, however long a question takes."""
+
+_NOBODY = 65_534
 
 _READY_WITHIN = 10.0
 """Seconds that a service gets to say that it is ready; one that is kept from it is asked without that."""
@@ -72,6 +75,27 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A temporary folder that other users can reach; pytest's own are below one that they can't."""
+    with tempfile.TemporaryDirectory(prefix="artifactd-test-") as name:
+        os.chmod(name, 0o755)  # noqa: S103 (that is the point)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def as_somebody() -> Iterator[None]:
+    """As a user who may not read everything: root becomes one for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -207,7 +231,7 @@ class Program:
         return wait_for(lambda: idle(self.status()), f"all stored; log:\n{self.text()[-3000:]}", deadline)
 
 
-_WITH_CONFIG = frozenset({"sync", "check", "explain", "status", "retry", "verify", "ls", "pull", "ui"})
+_WITH_CONFIG = frozenset({"sync", "check", "doctor", "explain", "status", "retry", "verify", "ls", "pull", "ui"})
 
 
 def idle(status: dict[str, Any]) -> dict[str, Any] | None:

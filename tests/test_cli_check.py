@@ -45,14 +45,13 @@ def test_all_in_order(mlflow_server: MlflowServer, tmp_path: Path) -> None:
 def test_what_is_not_in_order_is_told_with_its_cure_and_exit_1(tmp_path: Path) -> None:
     (tmp_path / "drop").mkdir()
     server = f"http://user:hunter22@127.0.0.1:{free_port()}"
-    path = config(tmp_path, server, "drop", "away", more='[metrics]\nlisten = "127.0.0.1:1"\n')
+    path = config(tmp_path, server, "drop", "away")
     done = call("check", "--config", path)
     assert done.exit_code == 1
     assert "hunter22" not in done.stdout + done.stderr
     assert done.stdout.count("FAILED") == 2
     assert "it is not there" in done.stdout
     assert "cannot be reached" in done.stdout
-    assert 'listen = "127.0.0.1:1" is not all there in this version' in done.stderr
 
 
 def test_the_effective_config_is_shown_as_toml(tmp_path: Path) -> None:

@@ -148,7 +148,15 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "RETRY__GIVE_UP_AFTER": "never",
         "LOG__FORMAT": "journald",
         "LOG__LEVEL": "error",
-        "METRICS__LISTEN": "h:1",
+        "METRICS__LISTEN": "127.0.0.1:1",
+        "METRICS__TOKEN_FILE": "/t",
+        "NOTIFY__COMMAND": '["page"]',
+        "NOTIFY__WEBHOOK": "https://h/x",
+        "NOTIFY__SECRET_FILE": "/k",
+        "NOTIFY__ON": '["disk"]',
+        "NOTIFY__LAG": "1m",
+        "NOTIFY__DISK": "1kB",
+        "NOTIFY__EVERY": "2m",
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"ARTIFACTD_{name}", value)
@@ -199,8 +207,12 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "upload": {"workers": 2, "bandwidth_limit": "1kB", "read_limit": "08:00,1kB 20:00,0", "order": "fresh"},
         "retry": {"initial": "1ms", "maximum": "2ms", "give_up_after": "never"},
         "log": {"format": "journald", "level": "error"},
-        "metrics": {"listen": "h:1"},
-    }
+        "metrics": {"token_file": "/t", "listen": "127.0.0.1:1"},
+        "notify": {
+            "command": ["page"], "webhook": "https://h/x", "secret_file": "/k", "on": ["disk"], "lag": "1m",
+            "disk": "1kB", "every": "2m",
+        },
+    }  # fmt: skip
 
 
 def test_the_file_is_looked_for_in_this_order(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from artifactd.config import Config, MetricsConfig, MlflowConfig, RetryConfig, RouteConfig, UploadConfig, WatchConfig
-from artifactd.config.model import Table
+from artifactd.config.fields import Table
 from artifactd.layout import Layout, Route
 
 DATA = Path("/data")
@@ -221,9 +221,16 @@ def test_retry() -> None:
     assert RetryConfig(initial=2, maximum=2).maximum == 2
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:9464", "localhost:1", "[::1]:65535", "0.0.0.0:80"])
+@pytest.mark.parametrize("listen", ["127.0.0.1:9464", "localhost:1", "[::1]:65535", "127.9.9.9:80"])
 def test_an_address_is_host_and_port(listen: str) -> None:
     assert MetricsConfig(listen=listen).listen == listen
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:1", "10.0.0.1:9464", "training-7:9464"])
+def test_an_address_that_others_can_reach_takes_a_token(listen: str) -> None:
+    with pytest.raises(ValidationError, match="token_file"):
+        MetricsConfig(listen=listen)
+    assert MetricsConfig(listen=listen, token_file=Path("/etc/token")).listen == listen
 
 
 @pytest.mark.parametrize(

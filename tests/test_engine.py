@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from artifactd import look, pace
-from artifactd.config import Config, load_config
+from artifactd.config import Config, NotifyConfig, RetryConfig, load_config
 from artifactd.engine import LOOK_ANYWAY, Engine
 from artifactd.ledger import Report, State, Totals
 from made_store import copy_store
@@ -470,3 +470,10 @@ def test_a_root_that_goes_while_an_engine_rests_is_noticed_at_once(bench: Bench)
     begun = time.monotonic()
     bench.turn_until(lambda: bench.engine.watched[0].away, "it is away")
     assert time.monotonic() - begun < LOOK_ANYWAY / 2
+
+
+def test_who_is_told_changes_without_a_new_beginning(bench: Bench) -> None:
+    other = bench.engine.config.model_copy(update={"notify": NotifyConfig(command=("page",))})
+    assert bench.engine.limit(other)
+    assert bench.engine.config == other
+    assert not bench.engine.limit(other.model_copy(update={"retry": RetryConfig(initial=2)}))

@@ -9,7 +9,7 @@ import pytest
 
 from artifactd.ledger import FileId, Ledger, LedgerError, Report
 from artifactd.ledger.destinations import LEAF
-from artifactd.ledger.schema import FILE_NAME, VERSION
+from artifactd.ledger.schema import FILE_NAME, VERSION, written_version
 
 
 def test_a_new_ledger_is_private_and_of_this_version(tmp_path: Path) -> None:
@@ -44,6 +44,25 @@ def test_reading_where_there_is_none_makes_none(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error_with_a_cure(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="cannot be made"):
         Ledger(tmp_path / "nowhere")
+
+
+def test_the_version_is_read_and_nothing_is_made_or_brought_forward(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    assert written_version(file) is None
+    assert list(tmp_path.iterdir()) == []
+    ledger = Ledger(tmp_path)
+    assert written_version(file) == VERSION, "beside the service"
+    ledger.close()
+    with sqlite3.connect(file) as con:
+        con.execute("PRAGMA user_version = 3")
+    con.close()
+    assert (written_version(file), written_version(file)) == (3, 3)
+
+
+def test_the_version_of_what_is_no_ledger_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database, whatever the name says" * 100)
+    with pytest.raises(LedgerError, match=r"ledger\.db cannot be used"):
+        written_version(tmp_path / FILE_NAME)
 
 
 BEFORE = Path(__file__).with_name("ledger-7.sql")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from artifactd.watching.claim import Claim, TakenError
+from artifactd.watching.claim import Claim, TakenError, claimed_by
 from support import environment
 
 DEVICE = 1 << 40
@@ -27,6 +27,15 @@ def test_a_folder_is_one_process_s_until_it_lets_go() -> None:
         Claim(DEVICE, os.getpid())
     Claim(DEVICE + 1, os.getpid()).release()
     first.release()
+    Claim(DEVICE, os.getpid()).release()
+
+
+def test_who_has_a_folder_is_told_and_nothing_is_taken() -> None:
+    assert claimed_by(DEVICE, os.getpid()) is None
+    claim = Claim(DEVICE, os.getpid())
+    assert (claimed_by(DEVICE, os.getpid()) or "").startswith(f"pid {os.getpid()} of user ")
+    claim.release()
+    assert claimed_by(DEVICE, os.getpid()) is None
     Claim(DEVICE, os.getpid()).release()
 
 

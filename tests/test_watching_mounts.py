@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from artifactd.watching.inside import open_root
-from artifactd.watching.mounts import Mount, count_folders, distrust, leases_work, mount_of, watch_limit
+from artifactd.watching.mounts import (
+    Mount,
+    count_folders,
+    distrust,
+    inotify_limit,
+    kernel_setting,
+    leases_work,
+    mount_of,
+    watch_limit,
+)
 
 MOUNTINFO = rb"""27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 30 27 0:30 / /proc rw - proc proc rw
@@ -107,6 +116,19 @@ def test_on_overlay_leases_see_an_open_writer(tmp_path: Path) -> None:
 def test_the_watch_limit_is_the_kernels() -> None:
     with open("/proc/sys/fs/inotify/max_user_watches") as stream:
         assert 0 < (watch_limit() or 0) <= int(stream.read())
+
+
+def test_the_smaller_limit_holds_and_is_named(tmp_path: Path) -> None:
+    assert inotify_limit("watches", str(tmp_path)) is None
+    for name, number in (("fs/inotify/max_user_watches", 8192), ("user/max_inotify_watches", 100)):
+        file = tmp_path / "sys" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{number}\n")
+    assert inotify_limit("watches", str(tmp_path)) == (100, "user.max_inotify_watches")
+    assert inotify_limit("instances", str(tmp_path)) is None
+    assert kernel_setting("fs.inotify.max_user_watches", str(tmp_path)) == 8192
+    (tmp_path / "sys/user/max_inotify_watches").write_text("many\n")
+    assert inotify_limit("watches", str(tmp_path)) == (8192, "fs.inotify.max_user_watches")
 
 
 def test_folders_are_counted_as_far_as_asked(tmp_path: Path) -> None:

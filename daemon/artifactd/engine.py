@@ -26,6 +26,7 @@ from artifactd.delivery.receipts import Delivered, Source
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import Ledger, Order, Run, StateLock
 from artifactd.look import Looker
+from artifactd.metrics import Figures
 from artifactd.runs import Place
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
@@ -96,6 +97,7 @@ class Engine:
         self._events = events
         self._only = only
         self._news = news
+        self.figures = Figures()
         self._idle_since = time.monotonic()
         self._rested_at: float | None = None
         self._written_outside = 0
@@ -150,16 +152,20 @@ class Engine:
             news=self._news,
             order=order,
             batch=self._limits.batch,
+            figures=self.figures,
         )
 
     def limit(self, config: Config) -> bool:
-        """Begin to work by this configuration if it is another one in its limits alone: uploads under way go on by it.
+        """Begin to work by this configuration if its limits, or who is told of trouble, are all that is new in it.
+
+        Uploads under way go on by it.
 
         Returns:
             False where that is not the difference, and nothing was done.
         """
         limits = {name: getattr(config.upload, name) for name in ("bandwidth_limit", "read_limit")}
-        changed = self.config.model_copy(update={"upload": self.config.upload.model_copy(update=limits)})
+        upload = self.config.upload.model_copy(update=limits)
+        changed = self.config.model_copy(update={"upload": upload, "notify": config.notify})
         if changed != config or config == self.config:  # who asks for what there is means a new beginning
             return False
         self.config = config

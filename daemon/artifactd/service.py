@@ -16,6 +16,8 @@ from artifactd import __version__, log
 from artifactd.config import Config
 from artifactd.engine import Engine
 from artifactd.errors import ArtifactdError
+from artifactd.exposition import Exposition
+from artifactd.notify.bell import Bell
 from artifactd.secrets import mask
 from artifactd.systemd import Notifier
 from artifactd.text import printable
@@ -43,6 +45,7 @@ class Service:
         self._config = config
         self._load = load
         self._notifier = notifier or Notifier()
+        self._bell = Bell(config)
         self._stop = False
         self._reload = False
         self._log = log.get()
@@ -54,19 +57,23 @@ class Service:
             ArtifactdError: The service cannot start.
         """
         engine = Engine(self._config, "artifactd run")
+        self._exposition = Exposition(self._config.state_dir, engine.figures, lambda: engine.watched)
         handlers = {
             signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGHUP: self._on_reload
         }  # fmt: skip
         old = {number: signal.signal(number, self._waking(engine, handler)) for number, handler in handlers.items()}
         try:
             self._announce()
+            self._exposition.use(self._config.metrics)
             self._loop(engine)
             self._notifier.stopping()
             self._log.info("stopping", uploads_in_hand=engine.busy)
             engine.drain(time.monotonic() + STOP_WITHIN)
             waiting, failed = engine.ledger.backlog()
+            self._bell.close()
             self._log.info("stopped", still_due=waiting, failed=failed)
         finally:
+            self._exposition.close()
             engine.close()
             faulthandler.cancel_dump_traceback_later()
             for number, handler in old.items():
@@ -87,16 +94,19 @@ class Service:
                 next_alarm = now + HANG / 10
             could = engine.turn()
             now = time.monotonic()
+            self._exposition.turned(now)
             if not ready and all(w.begun for w in engine.watched):
                 ready = True
+                self._exposition.ready()
                 self._log.info("ready")
                 self._notifier.ready()
             if interval is not None and now >= next_ping:
                 # Sent by the loop that does the work, so that a stuck loop is a missing ping.
                 self._notifier.watchdog()
                 next_ping = now + interval / 2
+            self._bell.look(lambda: status_line(engine))
             if could and now >= next_status:
-                self._notifier.status(status_line(engine))
+                self._notifier.status(self._bell.line(status_line(engine)))
                 next_status = now + _STATUS_EVERY
 
     def _take_config(self, engine: Engine) -> None:
@@ -112,7 +122,9 @@ class Service:
                 engine.drain(time.monotonic() + STOP_WITHIN)
                 engine.use(config)
             self._config = config
+            self._bell.use(config)
             log.configure(config.log.format, config.log.level)
+            self._exposition.use(config.metrics)
             self._announce("reloaded")
         self._notifier.ready()
 

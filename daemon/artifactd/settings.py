@@ -135,6 +135,13 @@ def watches_of(config: Config, report: Report | None) -> tuple[WatchConfig, ...]
     return watches
 
 
+def experiments_of(config: Config, report: Report | None) -> tuple[str, ...]:
+    """Experiments that are delivered to, as far as they are known: each may lie in a store of its own."""
+    names = [watch.experiment for watch in config.watch if watch.experiment]
+    names += [run.experiment for run in reversed(report.runs())] if report is not None else []
+    return tuple(dict.fromkeys(names))
+
+
 def inside(directory: Path | None, config: Config) -> Path | None:
     """DIR as a folder inside the one watch that `config` was narrowed to; None when it is the whole of it."""
     if directory is None:

@@ -42,8 +42,7 @@ class Notifier:
         Args:
             text: A short sentence; secrets are masked, and what is too long or not printable is taken out.
         """
-        line = " ".join(mask(text).split())
-        line = "".join(char if char.isprintable() else "?" for char in line)[:_STATUS_LIMIT]
+        line = one_line(text)
         if line != self._status and self._send(f"STATUS={line}"):
             self._status = line
 
@@ -85,6 +84,12 @@ class Notifier:
         except OSError:
             return False
         return True
+
+
+def one_line(text: str) -> str:
+    """A status line as systemd shows it: secrets masked, of one line, and not too long."""
+    line = " ".join(mask(text).split())
+    return "".join(char if char.isprintable() else "?" for char in line)[:_STATUS_LIMIT]
 
 
 def _address(name: str) -> str:

@@ -74,8 +74,8 @@ class Watched:
         self._rounds = Rounds(self._walk, start, self._scan_pause)
         self._moved = 0
         self._removal = Removal(self.path)
-        self._next_check = 0.0
-        self._next_events = 0.0
+        self._next_check = self._next_events = 0.0
+        self.overflows, self.scan_seconds = 0, 0.0
         self._log = log.get().bind(watch=printable(self.path))
 
     @property
@@ -176,8 +176,7 @@ class Watched:
             self._refuse(f"it cannot be opened: {exc.strerror}")
             return
         self._was_link, self._was_mount = is_link, is_mount
-        self._identity, self._next_events = here, 0.0
-        self._degraded = None
+        self._identity, self._next_events, self._degraded = here, 0.0, None
 
     def _refuse(self, reason: str) -> None:
         if self._degraded != reason:
@@ -257,8 +256,8 @@ class Watched:
         if self._identity is None:
             mode, healthy, detail = "waiting", False, self.away or ""
         elif self._events is not None:
-            overflows = self._events.overflows
-            mode, healthy, detail = "events", True, f"{overflows} overflows mended by scans" if overflows else ""
+            mode, healthy, self.overflows = "events", True, self._events.overflows
+            detail = f"{self.overflows} overflows mended by scans" if self.overflows else ""
         elif self._starter is not None and self._degraded is None:
             mode, healthy, detail = "starting", True, "the watch is being set up"
         else:
@@ -366,6 +365,7 @@ class Watched:
         return changed
 
     def _scan_pause(self, cost: float) -> float:
+        self.scan_seconds += cost
         interval = self.config.scan_interval
         return scan_pause(cost, interval, interval if self._events is None else self.config.longest_scan_interval)
 

@@ -12,6 +12,7 @@ import pytest
 from artifactd.errors import Kind, Scope
 from artifactd.tracking import limits, server
 from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.contact import contact
 from artifactd.tracking.probe import probe
 from artifactd.tracking.trial import Question
 from conftest import MlflowServer
@@ -136,6 +137,9 @@ def test_the_limit_is_learnt_without_sending_anything(
         assert limits.refuses(uri, 1) is None, "nobody is asked who may be somebody else"
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate.ca))
         assert limits.largest_body(uri) is None
+        found = contact(Question(uri, None, None))
+        assert (found.error, found.refuses) == ("", False)
+        assert 29 < ((found.certificate_end or 0.0) - time.time()) / 86_400 < 31
     with gateway(tmp_path, mlflow_server.uri, location=f"client_max_body_size {LIMIT};", prefix="/m/") as front:
         begun = time.monotonic()
         assert limits.largest_body(f"{front.uri}/m/") == LIMIT
@@ -173,6 +177,10 @@ def test_a_body_limit_is_named_with_its_setting_and_holds_back_nothing_else(
             checked = site.program.call("check")
             assert checked.returncode == 0
             assert "client_max_body_size" in checked.stdout
+            doctor = site.program.call("doctor")
+            assert doctor.returncode == 1, "files failed, and 5 MiB would"
+            assert "what stands before the server refuses a body of 5 MiB (413)" in doctor.stdout
+            assert "2 files failed" in doctor.stdout
             assert "2.0 MiB" in checked.stdout
             front.configure(through)
             assert site.program.call("retry", "--all").returncode == 0

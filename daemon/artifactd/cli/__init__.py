@@ -22,6 +22,7 @@ _COMMANDS = {
     "sync": "Deliver what is at rest, once, and say what became of it.",
     "exec": "Run a command whose files become a run.",
     "check": "See whether the configuration, the server and the stores work.",
+    "doctor": "Look at what goes wrong in practice, and how it is mended.",
     "explain": "Say where a file stands, and why.",
     "status": "Show counts, lag, runs, failures and the health of the watches.",
     "retry": "Make failed files due again.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,7 +21,7 @@ from artifactd.errors import ArtifactdError
 from artifactd.ledger import LedgerError, Report
 from artifactd.ledger.report import holder
 from artifactd.secrets import mask
-from artifactd.settings import service_config
+from artifactd.settings import experiments_of, service_config
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
 from artifactd.tracking.probe import probe
@@ -155,17 +156,9 @@ def _watch(watch: WatchConfig) -> Row:
 
 
 def _experiments(config: Config) -> tuple[str, ...]:
-    """Experiments that are delivered to, as far as they are known: each may lie in a store of its own."""
-    names = [watch.experiment for watch in config.watch if watch.experiment]
-    try:
-        report = Report(config.state_dir)
-    except LedgerError:
-        return tuple(dict.fromkeys(names))
-    try:
-        names += [run.experiment for run in reversed(report.runs())]
-    finally:
-        report.close()
-    return tuple(dict.fromkeys(names))
+    with contextlib.suppress(LedgerError), contextlib.closing(Report(config.state_dir)) as report:
+        return experiments_of(config, report)
+    return experiments_of(config, None)
 
 
 # -- showing -----------------------------------------------------------------------------------------------------

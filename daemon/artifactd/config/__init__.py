@@ -16,6 +16,7 @@ from artifactd.config.model import (
     UploadConfig,
     WatchConfig,
 )
+from artifactd.config.notify import NotifyConfig
 from artifactd.config.problems import ConfigError, Problem
 from artifactd.config.rules import layout_of
 from artifactd.config.units import format_duration, parse_duration, parse_size
@@ -26,6 +27,7 @@ __all__ = [
     "LogConfig",
     "MetricsConfig",
     "MlflowConfig",
+    "NotifyConfig",
     "Problem",
     "RetryConfig",
     "RouteConfig",

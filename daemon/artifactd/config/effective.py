@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from artifactd.config.model import Config
+from artifactd.config.notify import shown_webhook
 from artifactd.secrets import mask
 from artifactd.text import printable
 
@@ -19,6 +20,8 @@ def masked(config: Config) -> dict[str, Any]:
     """
     data = config.model_dump(mode="json")
     data["mlflow"]["tracking_uri"] = config.tracking_uri
+    if config.notify.webhook is not None:
+        data["notify"]["webhook"] = shown_webhook(config.notify.webhook)
     masked_data: dict[str, Any] = _masked(data)
     return masked_data
 

@@ -10,12 +10,8 @@ from typing import Any, TypeVar
 from platformdirs import user_config_path
 from pydantic import ValidationError
 
-from artifactd.config.model import (
-    WRITTEN,
-    Config,
-    WatchConfig,
-    default_state_dir,
-)
+from artifactd.config.fields import WRITTEN
+from artifactd.config.model import Config, WatchConfig, default_state_dir
 from artifactd.config.places import Places, absolute_path, clashes, is_inside
 from artifactd.config.problems import ConfigError, Loc, Mistake, Problem, dotted
 from artifactd.config.sources import (

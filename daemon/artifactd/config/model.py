@@ -5,7 +5,6 @@ What keys must not be together (overlapping folders) is for ``load``, which know
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,31 +12,38 @@ from typing import Annotated, Any, Literal
 from platformdirs import user_state_path
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     PrivateAttr,
     ValidationInfo,
     field_validator,
 )
 
+from artifactd.config.fields import (
+    AbsolutePath,
+    Address,
+    AnyGlob,
+    ArtifactFolder,
+    Duration,
+    Glob,
+    Globs,
+    Limit,
+    Name,
+    Period,
+    Table,
+    Template,
+    Until,
+    Workers,
+    one_or_more,
+)
 from artifactd.config.models import Alias, RegisteredName, VersionTags, check_folder, check_kept, check_registered
 from artifactd.config.notices import notices
-from artifactd.config.places import absolute_path
+from artifactd.config.notify import NotifyConfig
 from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
-from artifactd.config.timetable import Timetable, format_limit, is_timetable, parse_timetable
-from artifactd.config.units import format_duration, format_size, is_number, parse_duration, parse_size
-from artifactd.config.uris import check_artifact_location, check_tracking_uri, embedded_uri
-from artifactd.excludes import LayoutError
-from artifactd.globs import check_glob
+from artifactd.config.units import format_duration
+from artifactd.config.uris import check_artifact_location, check_tracking_uri, embedded_uri, is_loopback
 from artifactd.layout import parse_template
-
-WRITTEN = "written"
-"""Validation context of values that people wrote: there a bare number has no unit."""
 
 DEFAULT_EXCLUDE = (
     "**/*.tmp",
@@ -56,141 +62,10 @@ DEFAULT_EXCLUDE = (
 )
 DEFAULT_LIVE = ("**/events.out.tfevents.*", "**/*.log")
 
-_MOST_WORKERS = 64
-_LONGEST_NAME = 500  # MLflow's MAX_EXPERIMENT_NAME_LENGTH
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})", re.ASCII)
-
 
 def default_state_dir() -> Path:
     """The user's XDG state folder, as ``~/.local/state/artifactd``."""
     return user_state_path("artifactd", appauthor=False)
-
-
-def _duration(value: Any, info: ValidationInfo) -> float:
-    _require_unit(value, info, "s")
-    return parse_duration(value)
-
-
-def _size(value: Any, info: ValidationInfo) -> int:
-    _require_unit(value, info, "B")
-    return parse_size(value)
-
-
-def _limit(value: Any, info: ValidationInfo) -> int | Timetable:
-    if isinstance(value, Timetable):
-        return value
-    if value == "off":
-        return 0
-    return parse_timetable(value) if is_timetable(value) else _size(value, info)
-
-
-def _require_unit(value: Any, info: ValidationInfo, unit: str) -> None:
-    if info.context == WRITTEN and is_number(value) and value != 0:
-        raise Mistake(f"{value} has no unit", f'write it with one, as "{value}{unit}"')
-
-
-def _more_than_zero(value: float) -> float:
-    if value == 0:
-        raise Mistake("0 is too short", 'write it as "5s" or "2m"')
-    return value
-
-
-def _until(value: Any, info: ValidationInfo) -> float | None:
-    if value is None or value == "never":
-        return None
-    try:
-        return _more_than_zero(_duration(value, info))
-    except Mistake as mistake:
-        raise Mistake(mistake.wrong, 'write "never" or a duration, as "12h" or "7d"') from None
-
-
-def _workers(value: Any) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST_WORKERS:
-        raise Mistake(f"{shown(value)} is no number of workers", f'write "auto" or a number from 1 to {_MOST_WORKERS}')
-    return number
-
-
-def _layout(value: str) -> str:
-    try:
-        parse_template(value)
-    except LayoutError as error:
-        raise Mistake(str(error), 'write folder levels joined by "/", as "{experiment}/{run}"') from None
-    return value
-
-
-def _glob(value: str) -> str:
-    if (wrong := check_glob(value)) is not None:
-        raise Mistake(
-            f"the pattern {shown(value)} cannot be used: {wrong}", 'write it as in a .gitignore, as "**/*.tmp"'
-        )
-    return value
-
-
-def _positive_glob(value: str) -> str:
-    if value.startswith("!"):
-        raise Mistake(
-            f"the pattern {shown(value)} is an exception, which only exclude can have",
-            f"write {shown(value[1:])}, or move it to exclude",
-        )
-    return _glob(value)
-
-
-def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value:
-        raise Mistake("the list is empty, so nothing would be delivered", 'write ["**"] for everything')
-    return value
-
-
-def _one_or_more(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _constant(value: str) -> str:
-    if not value.strip():
-        raise Mistake("the name is empty", 'write a name, as "vision"')
-    if len(value) > _LONGEST_NAME:
-        raise Mistake(f"the name has {len(value)} characters", f"write at most {_LONGEST_NAME}, MLflow's limit")
-    return value
-
-
-def _artifact_path(value: str) -> str:
-    if value != "." and ("\0" in value or not {"", ".", ".."}.isdisjoint(value.split("/"))):
-        raise Mistake(
-            f"{shown(value)} is no folder below the run's root",
-            'write names joined by "/", as "plots/train", or "." for the root itself',
-        )
-    return value
-
-
-def _listen(value: str) -> str:
-    match = _HOST_PORT.fullmatch(value)
-    if match is None or not 1 <= int(match[2]) <= 65535:
-        raise Mistake(f"{shown(value)} is no address", 'write host and port, as "127.0.0.1:9464" or "[::1]:9464"')
-    return value
-
-
-_AsDuration = PlainSerializer(format_duration, when_used="json")
-Duration = Annotated[float, BeforeValidator(_duration), _AsDuration]
-Period = Annotated[float, AfterValidator(_more_than_zero), BeforeValidator(_duration), _AsDuration]
-Until = Annotated[
-    float | None,
-    BeforeValidator(_until),
-    PlainSerializer(lambda value: "never" if value is None else format_duration(value), when_used="json"),
-]
-Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size, when_used="json")]
-Limit = Annotated[int | Timetable, PlainValidator(_limit), PlainSerializer(format_limit, when_used="json")]
-AbsolutePath = Annotated[Path, PlainValidator(absolute_path), PlainSerializer(str, when_used="json")]
-Glob = Annotated[str, AfterValidator(_positive_glob)]
-Name = Annotated[str, AfterValidator(_constant)]
-
-
-class Table(BaseModel):
-    """A table of the configuration: read once, never changed, no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MlflowConfig(Table):
@@ -212,7 +87,7 @@ with warnings.catch_warnings():
         """``[[watch.route]]``: where some of a run's files go, and what they are."""
 
         match: Glob = Field(examples=["*.png"])
-        artifact_path: Annotated[str, AfterValidator(_artifact_path)] | None = Field(default=None, examples=["plots"])
+        artifact_path: ArtifactFolder | None = Field(default=None, examples=["plots"])
         kind: Literal["artifact", "model", "dataset", "params", "metrics", "tags"] = "artifact"
         context: Name | None = Field(default=None, examples=["training"])
         register: RegisteredName | None = Field(default=None, validate_default=True, examples=["classifier"])
@@ -247,17 +122,17 @@ class WatchConfig(Table):
     """``[[watch]]``: one watched folder and its rules. Durations are seconds."""
 
     path: AbsolutePath = Field(examples=["/data/drop"])
-    layout: Annotated[str, AfterValidator(_layout)] = "{experiment}/{run}"
+    layout: Template = "{experiment}/{run}"
     experiment: Name | None = Field(default=None, validate_default=True, examples=["vision"])
     run: Name | None = Field(default=None, validate_default=True, examples=["nightly"])
-    preset: Annotated[tuple[str, ...], AfterValidator(check_names), BeforeValidator(_one_or_more)] = Field(
+    preset: Annotated[tuple[str, ...], AfterValidator(check_names), BeforeValidator(one_or_more)] = Field(
         default=(), examples=["huggingface"]
     )
     settle: Duration = 5.0
     mode: Literal["auto", "events", "scan"] = "auto"
     scan_interval: Period = 300.0
-    include: Annotated[tuple[Glob, ...], AfterValidator(_not_empty)] = ("**",)
-    exclude: tuple[Annotated[str, AfterValidator(_glob)], ...] = DEFAULT_EXCLUDE
+    include: Globs = ("**",)
+    exclude: tuple[AnyGlob, ...] = DEFAULT_EXCLUDE
     live: tuple[Glob, ...] = DEFAULT_LIVE
     on_change: Literal["overwrite", "version"] = "overwrite"
     after_upload: Literal["keep", "delete"] = "keep"
@@ -316,7 +191,7 @@ class UploadConfig(Table):
     Limits are bytes/s, 0 for none.
     """
 
-    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = "auto"
+    workers: Workers = "auto"
     bandwidth_limit: Limit = 0
     read_limit: Limit = 0
     order: Literal["age", "fresh", "small", "large", "name"] = "age"
@@ -349,9 +224,20 @@ class LogConfig(Table):
 
 
 class MetricsConfig(Table):
-    """``[metrics]``: where Prometheus finds them; None serves none."""
+    """``[metrics]``: where Prometheus finds them, and the token that it must show; None serves none, wants none."""
 
-    listen: Annotated[str, AfterValidator(_listen)] | None = Field(default=None, examples=["127.0.0.1:9464"])
+    token_file: AbsolutePath | None = Field(default=None, examples=["/etc/artifactd/metrics-token"])
+    listen: Address | None = Field(default=None, examples=["127.0.0.1:9464"])
+
+    @field_validator("listen")
+    @classmethod
+    def _open_to_this_machine(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and not is_loopback(value.rpartition(":")[0]) and info.data.get("token_file", "wrong") is None:
+            raise Mistake(
+                f"{shown(value)} can be reached by other machines, and there is no token_file",
+                'write token_file = "/etc/artifactd/metrics-token", or listen on 127.0.0.1',
+            )
+        return value
 
 
 class Config(Table):
@@ -364,6 +250,7 @@ class Config(Table):
     retry: RetryConfig = RetryConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     _source: str = PrivateAttr("defaults")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -39,6 +40,14 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _HOST_PORT = re.compile(r"[\w.-]+:\d+(?:/.*)?")
 
 _LEAVE_OUT = 'leave tracking_uri out for the embedded store in state_dir, or write a server, as "http://mlflow:5000"'
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is said to this host stays on this machine; other names than localhost are not looked up."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def check_tracking_uri(uri: str) -> str:

@@ -45,6 +45,7 @@ from artifactd.delivery.receipts import Delivered, Receipts, Source
 from artifactd.delivery.width import Width
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import END_REFUSED, Blockage, DueFile, FileId, Ledger, Order, Run
+from artifactd.metrics import Figures
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS
 from artifactd.text import printable
@@ -72,6 +73,7 @@ class Dispatcher:
         news: Called for each file that was delivered.
         order: What goes first.
         batch: Bytes of a job.
+        figures: Count what deliveries come to.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Dispatcher:
         news: Callable[[Delivered], None] = lambda _: None,
         order: Order = Order.AGE,
         batch: Callable[[], int] = lambda: BATCH_BYTES,
+        figures: Figures | None = None,
     ) -> None:
         self._ledger = ledger
         self._pool = pool
@@ -95,7 +98,7 @@ class Dispatcher:
         self._artifact_location = artifact_location
         self._backoff = backoff
         self._sources = sources
-        self._receipts = Receipts(ledger, target_name, backoff, sources, news)
+        self._receipts = Receipts(ledger, target_name, backoff, sources, news, figures or Figures())
         self._lasts = Lasts(ledger, target, sources)
         self._width = Width(pool.size)
         self._order = Turns(ledger, order)

@@ -14,6 +14,7 @@ from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Layout
 from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
+from artifactd.metrics import Figures
 from artifactd.models import ModelFolder
 from artifactd.pace import sends_now
 from artifactd.paths import join
@@ -78,6 +79,7 @@ class Receipts:
         backoff: The retry policy.
         sources: The watched roots by number.
         news: Called for each file that was delivered.
+        figures: Count what deliveries come to.
     """
 
     def __init__(
@@ -87,12 +89,14 @@ class Receipts:
         backoff: Backoff,
         sources: Mapping[int, Source],
         news: Callable[[Delivered], None],
+        figures: Figures,
     ) -> None:
         self._ledger = ledger
         self._name = target
         self._backoff = backoff
         self._sources = sources
         self._news = news
+        self._figures = figures
         self._took_at = 0.0
         self._sent = self._unique = 0
         self._failing: dict[FileId, float] = {}
@@ -127,6 +131,7 @@ class Receipts:
                 self._log.debug("unchanged", path=printable(path))
                 continue
             self._took_at = now
+            self._figures.uploaded(size, result.seconds)
             self._sent += sent
             self._unique += sent if new else 0
             said.info(
@@ -200,6 +205,7 @@ class Receipts:
         if result.sent:
             self._count_sent(run, file, result.sent, now)
         failure = result.failure
+        self._figures.failed[failure.kind] += 1
         if failure.scope is Scope.FILE:
             failure = self.judge(file, failure, now)
             next_try = now + self._backoff.delay(attempt)

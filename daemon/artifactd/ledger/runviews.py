@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 
 from artifactd.ledger.rows import State
@@ -43,6 +44,13 @@ class RunViews:
     """The side of the report that knows runs."""
 
     _con: sqlite3.Connection
+
+    def run_statuses(self) -> Counter[str]:
+        """How many runs of the active roots have which status, as far as the server was asked; "" before it was."""
+        rows = self._con.execute(
+            "SELECT r.status, count(*) FROM runs r JOIN roots ON roots.id = r.root AND roots.active GROUP BY r.status"
+        )
+        return Counter(dict(rows.fetchall()))
 
     def runs(self) -> list[RunView]:
         """Every run of the active roots with its counts, in the order in which they were first seen."""

@@ -268,6 +268,24 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     return con
 
 
+def written_version(path: Path) -> int | None:
+    """The version of the ledger at `path` as it stands there: nothing is brought forward or made.
+
+    Returns:
+        Its number, to be compared with ``VERSION``; None where there is no ledger.
+
+    Raises:
+        LedgerError: It cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as con:
+            return int(con.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as exc:
+        raise unusable(path, exc) from exc
+
+
 def unusable(path: Path, exc: sqlite3.Error) -> LedgerError:
     """What SQLite cannot do with the file, for people."""
     return LedgerError(

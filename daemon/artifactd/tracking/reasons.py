@@ -83,12 +83,12 @@ def of_server(
     if status == 403 and "Permission denied" in text:
         # What MLflow's own basic-auth says: it asks experiment by experiment, others may be open.
         return Failure(
-            Kind.PAUSED, Scope.RUN, f"{where} answered 403: {_who(uri) or 'an unnamed user'}: no permission there",
+            Kind.PAUSED, Scope.RUN, f"{where} answered 403: {who(uri) or 'an unnamed user'}: no permission there",
             f"Have the server's administrator grant EDIT on the experiment; {_AGAIN}",
         )  # fmt: skip
     if status == 403:
         return Failure(
-            Kind.PAUSED, scope, f"{where} answered 403 to {_who(uri) or 'a request without credentials'}: {mask(text)}",
+            Kind.PAUSED, scope, f"{where} answered 403 to {who(uri) or 'a request without credentials'}: {mask(text)}",
             f"Check the rights of these credentials, and what the gateway before the server lets through; {_AGAIN}",
         )  # fmt: skip
     return None
@@ -117,8 +117,8 @@ def _unknown_call(uri: str, where: str, text: str) -> Failure:
     found = _CALL.search(text)
     call = found[1] if found else "a call"
     theirs = version_told(uri)
-    if theirs is not None and _release(theirs) != _release(OURS):
-        older = _release(theirs) < _release(OURS)
+    if theirs is not None and release(theirs) != release(OURS):
+        older = release(theirs) < release(OURS)
         update = (
             "the server" if older else "the client: pip install -U artifactd mlflow-skinny, and restart the service"
         )
@@ -135,14 +135,14 @@ def _unknown_call(uri: str, where: str, text: str) -> Failure:
     )  # fmt: skip
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """Its first two numbers: between bug fixes, no call comes or goes."""
+def release(version: str) -> tuple[int, ...]:
+    """A version's first two numbers: between bug fixes, no call comes or goes."""
     return tuple(int(n) for n in re.findall(r"\d+", version)[:2])
 
 
 def _unknown(uri: str, where: str, text: str) -> Failure:
-    who = _who(uri)
-    if who is None:
+    asker = who(uri)
+    if asker is None:
         return Failure(
             Kind.PAUSED,
             Scope.TARGET,
@@ -151,20 +151,22 @@ def _unknown(uri: str, where: str, text: str) -> Failure:
         )
     said = "" if "not authenticated" in text or "Client Error" in text else f" ({mask(text)})"
     return Failure(
-        Kind.PAUSED, Scope.TARGET, f"{where} answered 401: it does not accept {who}{said}",
+        Kind.PAUSED, Scope.TARGET, f"{where} answered 401: it does not accept {asker}{said}",
         "Correct them; a change of ~/.mlflow/credentials is seen by itself, one of the environment after a restart",
     )  # fmt: skip
 
 
-def _who(uri: str) -> str | None:
+def who(uri: str) -> str | None:
     """Whose credentials go out with a request, and where they are from; never the secret."""
     from mlflow.utils.credentials import read_mlflow_creds  # noqa: PLC0415  (MLflow is slow to import)
     from requests.utils import get_auth_from_url, get_netrc_auth  # noqa: PLC0415  (comes with MLflow)
 
     # The order is that of requests: an address in the URI or in ~/.netrc takes the place of the header that MLflow set.
     in_uri, in_netrc = get_auth_from_url(uri), get_netrc_auth(uri)
-    if any(in_uri):
+    if all(in_uri):
         return f"the credentials of {in_uri[0]!r} in the tracking URI"
+    if any(in_uri):  # a user without a password is a token
+        return "the token in the tracking URI"
     if in_netrc:
         return f"the credentials of {in_netrc[0]!r} from ~/.netrc, which take the place of MLflow's own"
     creds = read_mlflow_creds()

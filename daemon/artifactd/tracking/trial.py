@@ -134,9 +134,12 @@ def _side_by_side(trials: list[_Store]) -> Iterator[Begun | Ended]:
 
 
 def _not_in_order(what: str, subject: str, begun: float, failure: Failure, so_far: str = "") -> Step:
-    # "Tried again by itself" holds for deliveries; here somebody looks for the reason.
-    cure = _REACH if failure.kind is Kind.TRANSIENT else failure.cure.removesuffix("; it is tried again by itself")
-    return Step(what, subject, False, time.monotonic() - begun, so_far + failure.error, cure)
+    return Step(what, subject, False, time.monotonic() - begun, so_far + failure.error, next_step(failure))
+
+
+def next_step(failure: Failure) -> str:
+    """What to do, for somebody who looks for the reason: that it is tried again by itself holds for deliveries."""
+    return _REACH if failure.kind is Kind.TRANSIENT else failure.cure.removesuffix("; it is tried again by itself")
 
 
 def _stores(client: MlflowClient, question: Question) -> list[tuple[str, str | None]]:

@@ -20,6 +20,8 @@ from artifactd.text import printable
 _CREDENTIALS = struct.Struct("3i")
 """``struct ucred``: pid, uid, gid."""
 
+_SILENT = "it does not say who it is"
+
 
 class TakenError(Exception):
     """Another process has the folder; the text names it."""
@@ -37,7 +39,7 @@ class Claim:
     """
 
     def __init__(self, device: int, inode: int) -> None:
-        name = f"\0artifactd/{device:x}:{inode:x}"
+        name = _name(device, inode)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.bind(name)
@@ -53,14 +55,37 @@ class Claim:
         self._socket.close()
 
 
+def claimed_by(device: int, inode: int) -> str | None:
+    """Who has a folder now, in words; None for nobody. It is asked, and nothing is taken.
+
+    Args:
+        device: ``st_dev``.
+        inode: ``st_ino``.
+    """
+    try:
+        return _asked(_name(device, inode))
+    except ConnectionRefusedError:
+        return None
+    except OSError:
+        return _SILENT
+
+
+def _name(device: int, inode: int) -> str:
+    return f"\0artifactd/{device:x}:{inode:x}"
+
+
 def _holder(name: str) -> str:
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(1.0)
-            line.connect(name)
-            pid, uid, _ = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        return _asked(name)
     except OSError:
-        return "it does not say who it is"
+        return _SILENT
+
+
+def _asked(name: str) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.settimeout(1.0)
+        line.connect(name)
+        pid, uid, _ = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     user = str(uid)
     with contextlib.suppress(KeyError):
         user = pwd.getpwuid(uid).pw_name

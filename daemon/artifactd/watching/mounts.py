@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from artifactd.watching.scan import walk
 
@@ -38,7 +39,10 @@ _SHARED = {
 
 _LEASING = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"})
 
-_LIMITS = ("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches")
+_LIMITS = {
+    "watches": ("fs.inotify.max_user_watches", "user.max_inotify_watches"),
+    "instances": ("fs.inotify.max_user_instances", "user.max_inotify_instances"),
+}
 """The user's limit, and that of the user namespace, which containers may have lower: the smaller one holds."""
 
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
@@ -114,14 +118,31 @@ def leases_work(fstype: str) -> bool:
 
 def watch_limit() -> int | None:
     """How many inotify watches this user may have, in all programs together; None when the kernel does not say."""
-    limits = []
-    for file in _LIMITS:
-        try:
-            with open(file, "rb") as stream:
-                limits.append(int(stream.read()))
-        except (OSError, ValueError):
-            continue
+    limit = inotify_limit("watches")
+    return None if limit is None else limit[0]
+
+
+def inotify_limit(what: Literal["watches", "instances"], proc: str = "/proc") -> tuple[int, str] | None:
+    """How many of these this user may have, in all programs together.
+
+    Args:
+        what: What is bounded.
+        proc: Where procfs is mounted.
+
+    Returns:
+        The number, and the setting (as ``sysctl`` names it) that it comes from; None when the kernel does not say.
+    """
+    limits = [(number, name) for name in _LIMITS[what] if (number := kernel_setting(name, proc)) is not None]
     return min(limits, default=None)
+
+
+def kernel_setting(name: str, proc: str = "/proc") -> int | None:
+    """A number that ``sysctl`` names, as ``fs.inotify.max_queued_events``; None when the kernel does not say."""
+    try:
+        with open(f"{proc}/sys/{name.replace('.', '/')}", "rb") as stream:
+            return int(stream.read())
+    except (OSError, ValueError):
+        return None
 
 
 def count_folders(root_fd: int, stop_at: int) -> int:

@@ -1,0 +1,164 @@
+"""The host: who works with the state folder, and what inotify may take for the tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from artifactd.doctor.disk import Tree
+from artifactd.doctor.finding import Finding, notice, ok, wrong
+from artifactd.doctor.surroundings import Surroundings, user
+from artifactd.ledger.report import holder
+from artifactd.watching.mounts import inotify_limit, kernel_setting
+
+_PID = re.compile(r"\(pid (\d+)\)")
+_OF_CREDENTIALS = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_")
+"""Beginnings of variables that say who asks, and whom."""
+
+_NOT_OF_CREDENTIALS = ("MLFLOW_CONFIGURE_LOGGING", "MLFLOW_DISABLE_TELEMETRY")
+
+_QUEUE = "fs.inotify.max_queued_events"
+_QUEUED = 16_384
+"""Linux's own default."""
+_AT_LEAST = {"watches": 524_288, "instances": 1_024}
+"""What to raise limits to, as desktops and container hosts have them."""
+_NEARLY = 0.8
+
+
+def service(state_dir: Path, around: Surroundings) -> Iterator[Finding]:
+    """Whether a service works with this state folder, and whether it is who this command is."""
+    name = holder(state_dir)
+    if name is None:
+        yield ok("service", f"none works with this state folder now; rights are looked at as {user(around.uid)}'s")
+        return
+    pid = pid_in(name)
+    uid = None if pid is None else owner_of(pid, around.proc)
+    if uid is not None and uid != around.uid:
+        yield notice(
+            "service", f"{name} works as {user(uid)}, and this command as {user(around.uid)}: what is said of rights "
+            "and credentials holds for the latter", f"sudo -u {user(uid)} artifactd doctor",
+        )  # fmt: skip
+    else:
+        yield ok("service", f"{name} works")
+    others = _set_otherwise(pid, around)
+    if others:
+        yield notice(
+            "environment", f"the service was started with other values of {', '.join(others)}: what is said of "
+            "credentials holds for those of this command",
+            "Set them here as the service has them (a unit's are in its EnvironmentFile=), and ask again",
+        )  # fmt: skip
+
+
+def pid_in(name: str) -> int | None:
+    """The process in how a holder of the state folder calls itself."""
+    found = _PID.search(name)
+    return None if found is None else int(found[1])
+
+
+def owner_of(pid: int, proc: str) -> int | None:
+    """Whose process it is; None where that cannot be seen."""
+    try:
+        return os.stat(f"{proc}/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def _set_otherwise(pid: int | None, around: Surroundings) -> list[str]:
+    """Names of variables about credentials that the service has another value of, as far as its own can be seen."""
+    theirs: dict[str, str] = {}
+    try:
+        with open(f"{around.proc}/{pid}/environ", "rb") as stream:
+            for entry in stream.read().split(b"\0"):
+                name, _, value = os.fsdecode(entry).partition("=")
+                theirs[name] = value
+    except OSError:
+        return []
+    names = {name for name in {*theirs, *around.environ} if name.startswith(_OF_CREDENTIALS)}
+    names.difference_update(_NOT_OF_CREDENTIALS)
+    return sorted(name for name in names if theirs.get(name) != around.environ.get(name))
+
+
+# -- inotify -----------------------------------------------------------------------------------------------------
+
+
+def inotify(trees: Sequence[Tree], around: Surroundings, *, uid: int, but: int | None) -> Iterator[Finding]:
+    """Whether inotify's limits are enough for what is watched by events.
+
+    Args:
+        trees: The watched folders, counted.
+        around: The host.
+        uid: The user whose limits count.
+        but: The process whose watches are those of `trees`: the running service.
+    """
+    heard = [tree for tree in trees if tree.by_events]
+    if not heard:
+        yield ok("inotify", "no folder that is there is watched by events")
+        return
+    watches, instances = in_use(around.proc, uid, but)
+    whole = all(tree.whole for tree in heard)
+    yield _compared("watches", sum(tree.folders for tree in heard), watches, whole=whole, around=around)
+    yield _compared("instances", len(heard), instances, whole=True, around=around)
+    queued = kernel_setting(_QUEUE, around.proc)
+    if queued is not None and queued < _QUEUED:
+        yield notice(
+            "inotify queue", f"the kernel keeps {queued:,} events, less than its own default: bursts overflow it, "
+            "which costs a full scan each time, and no file", _raise(_QUEUE, _QUEUED),
+        )  # fmt: skip
+
+
+def in_use(proc: str, uid: int, but: int | None = None) -> tuple[int, int]:
+    """Watches and instances of inotify that the programs of a user have, as far as they can be looked at.
+
+    Args:
+        proc: Where procfs is mounted.
+        uid: The user.
+        but: A process that does not count.
+    """
+    watches = instances = 0
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        if int(pid) == but or owner_of(int(pid), proc) != uid:
+            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is nobody's business
+            for fd in os.listdir(f"{proc}/{pid}/fd"):
+                count = _watches_of(f"{proc}/{pid}", fd)
+                instances += count is not None
+                watches += count or 0
+    return watches, instances
+
+
+def _watches_of(process: str, fd: str) -> int | None:
+    """Watches of an inotify instance; None for any other descriptor."""
+    with contextlib.suppress(OSError):
+        if os.readlink(f"{process}/fd/{fd}") == "anon_inode:inotify":
+            with open(f"{process}/fdinfo/{fd}", encoding="ascii", errors="replace") as stream:
+                return sum(line.startswith("inotify ") for line in stream)
+    return None
+
+
+def _compared(
+    what: Literal["watches", "instances"], need: int, others: int, *, whole: bool, around: Surroundings
+) -> Finding:
+    name = f"inotify {what}"
+    limit = inotify_limit(what, around.proc)
+    needed = f"{'' if whole else 'more than '}{need:,} for the watched folders"
+    if limit is None:
+        return notice(name, f"{needed}; the kernel does not say how many there may be", "Have /proc/sys mounted")
+    most, setting = limit
+    detail = f"{needed} and {others:,} of other programs of this user, of {most:,} ({setting})"
+    if need + others > most:
+        better = max(_AT_LEAST[what], 1 << (2 * (need + others)).bit_length())
+        return wrong(name, f"{detail}: what finds none left is scanned now and then", _raise(setting, better))
+    if not whole:
+        return notice(name, f"{detail}; the folders were not all counted in the time there was")
+    if need + others > _NEARLY * most:
+        better = max(_AT_LEAST[what], 1 << (2 * (need + others)).bit_length())
+        return notice(name, f"{detail}: nearly all", _raise(setting, better))
+    return ok(name, detail)
+
+
+def _raise(setting: str, to: int) -> str:
+    return f"sysctl -w {setting}={to} && echo '{setting} = {to}' >> /etc/sysctl.d/60-artifactd.conf"

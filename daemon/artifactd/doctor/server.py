@@ -1,0 +1,112 @@
+"""The tracking server: whether it answers, its clock, its version, and the way that files take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from artifactd.config import Config
+from artifactd.doctor import words
+from artifactd.doctor.finding import Finding, notice, ok, wrong
+from artifactd.errors import ArtifactdError
+from artifactd.secrets import mask
+from artifactd.tracking.contact import PROBE, Contact
+from artifactd.tracking.environment import require_engine
+from artifactd.tracking.reasons import release
+
+_DRIFT, _SKEW = 30.0, 300.0
+"""Seconds: what is worth knowing, and what Kerberos and many tokens refuse. S3 and Azure refuse 15 minutes."""
+
+
+def is_asked(config: Config) -> bool:
+    """Whether there is a server that ``contact`` can ask."""
+    return config.tracking_uri.startswith(("http://", "https://"))
+
+
+def without(config: Config) -> Iterator[Finding]:
+    """What is to be said where there is no such server."""
+    where = "the embedded store" if config.embedded else mask(config.tracking_uri)
+    try:
+        require_engine(config.tracking_uri)
+    except ArtifactdError as exc:
+        yield wrong("tracking store", exc.problem, exc.cure)
+        return
+    yield ok("tracking store", f"{where}: there is no server to ask; `artifactd check` tries it")
+
+
+def reached(found: Contact, uri: str) -> Iterator[Finding]:
+    """Whether it answers as an MLflow server, and what to mind of the connection."""
+    if found.error:
+        yield wrong("tracking server", found.error, found.cure)
+    else:
+        took = f" in {1000 * found.seconds:,.0f} ms" if found.seconds is not None else ""
+        yield ok("tracking server", f"{mask(uri)} answers{took}; `artifactd check` proves the way to a store and back")
+    for warning in found.warnings:
+        yield notice("connection", warning)
+
+
+def versions(found: Contact) -> Iterator[Finding]:
+    """The versions of client and server, one beside the other."""
+    if found.error:
+        return
+    if found.server is None:
+        yield notice(
+            "versions of MLflow", f"{found.client} here; the server does not tell its own (those of old do not, and "
+            "gateways may hide it)", "Have the gateway let /version through, or see `mlflow --version` on the server",
+        )  # fmt: skip
+        return
+    both = f"{found.client} here, {found.server} on the server"
+    here, there = release(found.client), release(found.server)
+    if there < here:
+        yield notice("versions of MLflow", f"{both}: it does not know the calls that came since", "Update the server")
+    elif there[:1] > here[:1]:
+        yield notice(
+            "versions of MLflow", f"{both}: it may not know calls that went since",
+            "pip install -U artifactd mlflow-skinny, and a restart",
+        )  # fmt: skip
+    else:
+        yield ok("versions of MLflow", both)
+
+
+def clock(found: Contact) -> Iterator[Finding]:
+    """This host's clock against the server's."""
+    if found.error:
+        return
+    if found.ahead is None:
+        yield notice("clock", "the server's answers tell no time to compare it with", "timedatectl status")
+        return
+    how = f"the server's is {words.length(found.ahead)} {'ahead of' if found.ahead > 0 else 'behind'} this host's"
+    cure = "timedatectl set-ntp true, on the one that is wrong (see timedatectl status on both)"
+    if abs(found.ahead) > _SKEW:
+        yield wrong("clock", f"{how}: signed requests, tokens and certificates are refused for it", cure)
+    elif abs(found.ahead) > _DRIFT:
+        yield notice("clock", how, cure)
+    else:
+        yield ok("clock", f"as the server's, to within {words.length(max(1.0, abs(found.ahead)))}")
+
+
+def ways(found: Contact) -> Iterator[Finding]:
+    """The way that files take to each store that is known, and what is between."""
+    for way in found.ways:
+        minding = "".join(f". Mind: {warning}" for warning in way.warnings)
+        what = f"way to {way.where}"
+        yield notice(what, f"{way.how}{minding}") if minding else ok(what, way.how)
+    if not found.through:
+        return
+    size = f"{PROBE / 2**20:.0f} MiB"
+    if found.refuses is None:
+        yield notice(
+            "gateway", f"whether a body of {size} is taken could not be learnt: requests go by a proxy of this host, "
+            "or what answers does not look at the length first", "artifactd check; then try one big file",
+        )  # fmt: skip
+    elif found.refuses:
+        yield wrong(
+            "gateway", f"what stands before the server refuses a body of {size} (413)",
+            "Raise its limit: nginx: client_max_body_size 0; Apache: LimitRequestBody 0; Kubernetes ingress-nginx: the "
+            'annotation nginx.ingress.kubernetes.io/proxy-body-size: "0"',
+        )  # fmt: skip
+    else:
+        yield ok("gateway", f"a body of {size} was announced (and not sent), and would be taken")
+    if found.parts is None:
+        yield ok("multipart", "the server offers none: a file goes in one request, and as a whole if sent again")
+    else:
+        yield ok("multipart", f"from {words.size(found.parts)} on")

@@ -1,0 +1,212 @@
+"""What a tracking server says of itself, its clock and the way to its stores. Nothing is written there.
+
+Asked in a process of its own, as ``probe`` does: a server that swallows requests can't hold the answer back, and what
+MLflow leaves in a process stays in that one.
+
+    python -m artifactd.tracking.contact      (reads a ``Question`` as JSON, writes a ``Contact`` as JSON)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from artifactd.errors import Scope
+from artifactd.secrets import mask
+from artifactd.tracking import address, certificates, environment, limits, reasons, server
+from artifactd.tracking.classify import classify
+from artifactd.tracking.trial import Question, next_step
+from artifactd.tracking.way import parts_from, warnings_of, way_to
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+WITHIN = 30.0
+"""Seconds for all of it; MLflow's import takes some of them."""
+
+PROBE = 5 * 2**20
+"""Bytes of the body that is announced, and not sent, to see whether a gateway would take it."""
+
+THROUGH = ("mlflow-artifacts", "http", "https")
+"""Schemes of locations that are reached through the server."""
+
+_EXPERIMENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How files get to one store.
+
+    Attributes:
+        where: The location, secrets masked.
+        scheme: Its scheme; ``file`` for a folder.
+        how: In one line.
+        warnings: What to mind on it.
+    """
+
+    where: str
+    scheme: str
+    how: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What was learnt; what could not be is None or empty.
+
+    Attributes:
+        error: Why the server cannot be used, secrets masked; empty when it can.
+        cure: What to do about that.
+        client: Version of MLflow's client here.
+        server: Version that the server tells.
+        who: Whose credentials go out with a request, and where they are from.
+        seconds: That first contact and a search took.
+        ahead: Seconds that the server's clock is ahead of this host's; to half a second or so.
+        certificate_end: Until when its certificate holds, unix seconds.
+        refuses: Whether a body of ``PROBE`` bytes is refused for its size.
+        parts: Bytes from which on files go in parts past the server; None where they go whole.
+        ways: To the stores that are known, one each.
+        warnings: What to mind of the connection.
+    """
+
+    error: str = ""
+    cure: str = ""
+    client: str = ""
+    server: str | None = None
+    who: str | None = None
+    seconds: float | None = None
+    ahead: float | None = None
+    certificate_end: float | None = None
+    refuses: bool | None = None
+    parts: int | None = None
+    ways: tuple[Way, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def through(self) -> bool:
+        """Whether files go through the server to any of its stores."""
+        return any(way.scheme in THROUGH for way in self.ways)
+
+
+def contact(question: Question, within: float = WITHIN) -> Contact:
+    """Ask a server, in a process of its own.
+
+    Args:
+        question: The server (http or https), and the experiments that are delivered to.
+        within: Seconds after which it counts as one that does not answer.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "artifactd.tracking.contact"],
+            # Over a pipe: a tracking URI may hold a password, and a command line is for all to see.
+            input=json.dumps(dataclasses.asdict(question)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # MLflow's own words; what matters is in the answer
+            text=True,
+            cwd="/",
+            timeout=within,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Contact(
+            f"{mask(question.tracking_uri)} did not answer within {within:.0f} s",
+            "Something on the way swallows requests: look at firewalls, proxies and the address",
+        )
+    if not done.stdout:
+        return Contact(
+            "the process that asks ended without a word", "See the kernel's log (dmesg) for memory, and try it again"
+        )
+    data = json.loads(done.stdout)
+    ways = tuple(Way(**{**way, "warnings": tuple(way["warnings"])}) for way in data["ways"])
+    return Contact(**{**data, "ways": ways, "warnings": tuple(data["warnings"])})
+
+
+def ask(question: Question) -> Contact:
+    """Ask a server here and now."""
+    uri = question.tracking_uri
+    environment.prepare(uri)
+    environment.preload()  # its seconds are not the server's
+    from mlflow.version import VERSION  # noqa: PLC0415  (MLflow is slow to import)
+
+    known = Contact(
+        client=VERSION, who=reasons.who(uri), certificate_end=certificates.end_of_server(uri),
+        warnings=tuple(warnings_of(uri)),
+    )  # fmt: skip
+    begun = time.monotonic()
+    try:
+        client = server.connect(uri, embedded_artifacts=None)
+        client.search_experiments(max_results=1)  # its version it tells to everybody
+        known = replace(known, seconds=time.monotonic() - begun, server=address.version_told(uri))
+        known = replace(known, ahead=clock_ahead(uri), ways=tuple(_ways(client, question)))
+    except Exception as exc:  # noqa: BLE001 (told as a finding)
+        failure = classify(exc, target=uri, scope=Scope.TARGET)
+        return replace(known, error=failure.error, cure=next_step(failure))
+    if not known.through:
+        return known
+    return replace(known, refuses=limits.refuses(uri, PROBE), parts=parts_from(uri))
+
+
+def clock_ahead(uri: str) -> float | None:
+    """Seconds that the clock of a server, or of the gateway before it, is ahead of this host's.
+
+    None if it tells no time. Its answers tell whole seconds: the error is half of one, and half of what an answer took.
+    """
+    from mlflow.utils.credentials import get_default_host_creds as creds  # noqa: PLC0415  (MLflow is slow to import)
+    from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
+
+    before = time.time()
+    answer = http_request(creds(uri), "/version", "GET")
+    after = time.time()
+    with contextlib.suppress(TypeError, ValueError):
+        told = parsedate_to_datetime(answer.headers.get("Date")).timestamp() + 0.5
+        return told - (before + after) / 2
+    return None
+
+
+def _ways(client: MlflowClient, question: Question) -> Iterator[Way]:
+    """The ways to the stores of new experiments, and of those that are known."""
+    seen = set()
+    for location in _locations(client, question):
+        parts = urlsplit(location)
+        store = (parts.scheme or "file", parts.netloc.rpartition("@")[2])
+        if store not in seen:
+            seen.add(store)
+            how, warnings = way_to(location, question.tracking_uri)
+            yield Way(mask(location), store[0], how, tuple(warnings))
+
+
+def _locations(client: MlflowClient, question: Question) -> Iterator[str]:
+    if question.artifact_location is not None:
+        yield question.artifact_location
+    names = question.experiments[:_EXPERIMENTS]
+    for name in names if question.artifact_location is not None else ("Default", *names):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            yield experiment.artifact_location
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    data = json.load(sys.stdin)
+    question = Question(**{**data, "experiments": tuple(data["experiments"])})
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # MLflow prints
+    logging.disable(logging.CRITICAL)
+    json.dump(dataclasses.asdict(ask(question)), out)
+    out.flush()
+    os._exit(0)  # whatever threads an SDK has left
+
+
+if __name__ == "__main__":
+    main()

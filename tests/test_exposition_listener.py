@@ -1,0 +1,127 @@
+"""Who is answered over HTTP, and who is not."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from artifactd.errors import ArtifactdError
+from artifactd.exposition.listener import Listener
+
+Made = Callable[..., Listener]
+
+
+@pytest.fixture
+def listening() -> Iterator[Made]:
+    made: list[Listener] = []
+    ended: list[bool] = []
+
+    def make(listen: str = "127.0.0.1:0", token_file: Path | None = None) -> Listener:
+        def broken(_accept: str) -> tuple[int, str, bytes]:
+            raise ValueError("the page is broken")
+
+        pages = {"/metrics": lambda accept: (200, "text/plain", f"for {accept}".encode()), "/broken": broken}
+        made.append(Listener(listen, pages, lambda: ended.append(True), token_file))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.close()
+        assert listener.failure is None
+    assert ended == [True] * len(made)
+
+
+def ask(
+    listener: Listener, path: str = "/metrics", method: str = "GET", host: str | None = None, **headers: str
+) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as line:
+        line.putrequest(method, path, skip_host=host is not None)
+        if host is not None:
+            line.putheader("Host", host)
+        for name, value in headers.items():
+            line.putheader(name, value)
+        line.endheaders()
+        answer = line.getresponse()
+        assert answer.getheader("X-Content-Type-Options") == "nosniff" or answer.status >= 400
+        return answer.status, answer.read()
+
+
+def test_it_answers_and_says_what_else_there_is(listening: Made) -> None:
+    listener = listening()
+    assert ask(listener, Accept="text/x") == (200, b"for text/x")
+    assert ask(listener, "/metrics?x=1#y") == (200, b"for ")
+    assert ask(listener, method="HEAD") == (200, b"")
+    assert ask(listener, "/") == (404, b"there is /broken, /metrics\n")
+    assert ask(listener, "/../metrics")[0] == 404
+    assert ask(listener, method="POST")[0] == ask(listener, method="DELETE")[0] == 501
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:9464", "127.0.0.1:1", "[::1]:9464", "LOCALHOST"])
+def test_it_is_called_by_a_name_of_this_machine(host: str, listening: Made) -> None:
+    assert ask(listening(), host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:9464", "localhost.evil.example", "", "[::1", "@"]
+)
+def test_by_another_name_nobody_is_answered(host: str, listening: Made) -> None:
+    """A page of a foreign name that leads here is refused: its browser would hand it the answer."""
+    assert ask(listening(), host=host)[0] == 421
+
+
+def test_who_must_show_a_token_is_answered_with_it_alone(listening: Made, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("sesame\n")
+    listener = listening(token_file=file)
+    assert ask(listener, Authorization="Bearer sesame")[0] == 200
+    for wrong in ("", "Bearer", "Bearer ", "Bearer sesam", "Basic sesame", "sesame", "Bearer sésame"):
+        status, said = ask(listener, Authorization=wrong.encode().decode("latin-1"))
+        assert (status, b"sesame" in said) == (401, False)
+    file.write_text("another")
+    assert ask(listener, Authorization="Bearer another")[0] == 200
+    assert ask(listener, Authorization="Bearer sesame")[0] == 401
+    file.write_text("")
+    assert ask(listener, Authorization="Bearer ")[0] == 401
+    file.unlink()
+    assert ask(listener, Authorization="Bearer another")[0] == 503
+
+
+def test_a_page_that_breaks_takes_nobody_with_it(listening: Made) -> None:
+    listener = listening()
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(listener, "/broken")
+    assert ask(listener)[0] == 200
+
+
+def test_one_who_says_nothing_holds_the_others_up_for_a_while_only(
+    listening: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("artifactd.exposition.listener._Handler.timeout", 0.2)
+    listener = listening()
+    with socket.create_connection(("127.0.0.1", listener.port)):
+        assert ask(listener)[0] == 200
+
+
+def test_an_address_that_cannot_be_had_is_said(listening: Made) -> None:
+    taken = listening()
+    with pytest.raises(ArtifactdError) as caught:
+        listening(f"127.0.0.1:{taken.port}")
+    assert f"127.0.0.1:{taken.port}" in caught.value.problem
+    assert "in use" in caught.value.problem
+    with pytest.raises(ArtifactdError):
+        listening("192.0.2.1:9464")
+
+
+def test_it_listens_by_the_other_protocol_too(listening: Made) -> None:
+    try:
+        listener = listening("[::1]:0")
+    except ArtifactdError:
+        pytest.skip("there is no IPv6 here")
+    with closing(http.client.HTTPConnection("::1", listener.port, timeout=10)) as line:
+        line.request("GET", "/metrics")
+        assert line.getresponse().status == 200
