@@ -72,9 +72,7 @@ def name_of(version: str, heading: str, tags: Collection[str], *, is_clean: bool
         NotReadyError: These contradict each other.
     """
     if heading not in (version, UNRELEASED):
-        raise NotReadyError(
-            f"CHANGELOG.md begins with [{heading}], and the package is {version}: one of the two is old"
-        )
+        raise NotReadyError(f"CHANGELOG.md begins with [{heading}], and the package is {version}: one of them is old")
     if not tags:
         return f"{version}, unreleased" if heading == UNRELEASED else f"{version}, not tagged yet"
     if set(tags) != {f"v{version}"}:

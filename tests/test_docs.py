@@ -25,7 +25,7 @@ def text_of(page: Path) -> str:
 
 
 @cache
-def tests_called(name: str) -> tuple[str, ...]:
+def files_called(name: str) -> tuple[str, ...]:
     """The text of each test file that may be meant by a name, or by a path that begins somewhere below ``tests/``."""
     ending = "/" + name.removeprefix("tests/")
     return tuple(text_of(path) for path in TESTS.rglob("test_*.py") if f"/{path.relative_to(TESTS)}".endswith(ending))
@@ -37,7 +37,7 @@ def test_each_test_that_a_page_names_is_there(page: Path) -> None:
     gone = [
         f"{file}::{function}"
         for file, function in named
-        if not any(not function or f"def {function}(" in text for text in tests_called(file))
+        if not any(not function or f"def {function}(" in text for text in files_called(file))
     ]
     assert gone == []
 

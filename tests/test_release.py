@@ -38,7 +38,7 @@ def test_what_goes_together_has_a_name(heading: str, tags: list[str], is_clean: 
 @pytest.mark.parametrize(
     ("heading", "tags", "is_clean", "why"),
     [
-        ("1.2.2", [], True, "one of the two is old"),
+        ("1.2.2", [], True, "one of them is old"),
         ("1.2.3", ["v1.2.2"], True, "has the tag v1.2.2"),
         ("1.2.3", ["v1.2.3", "v1.3.0"], True, r"v1\.2\.3, v1\.3\.0"),
         ("Unreleased", ["v1.2.3"], True, r"\[Unreleased\] still"),

@@ -18,3 +18,8 @@ def printable(path: bytes) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in text)
+
+
+def visible(text: str) -> str:
+    r"""Any text, as a server may say it, with what could steer a terminal shown as ``\xHH``; its lines stay."""
+    return "\n".join(printable(line.encode("utf-8", "surrogatepass")) for line in text.split("\n"))

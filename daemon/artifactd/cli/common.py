@@ -15,7 +15,7 @@ import typer
 
 from artifactd.errors import ArtifactdError, DeliveryError, Kind
 from artifactd.secrets import mask
-from artifactd.text import printable
+from artifactd.text import printable, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -78,7 +78,7 @@ def _console(*, stderr: bool) -> Console:
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             # The last place before the terminal: what servers say comes here by many ways.
             for segment in super().render(renderable, options):
-                yield segment if segment.control else segment._replace(text=_visible(segment.text))
+                yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Quiet(
@@ -89,11 +89,6 @@ def _console(*, stderr: bool) -> Console:
         width=None if terminal else _WIDE,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
     )
-
-
-def _visible(text: str) -> str:
-    """Text that shows what would steer a terminal, instead of sending it there."""
-    return "\n".join(printable(line.encode("utf-8", "surrogatepass")) for line in text.split("\n"))
 
 
 def say(text: str, style: str | None = None) -> None:

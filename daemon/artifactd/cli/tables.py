@@ -12,7 +12,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from artifactd.text import printable
+from artifactd.text import printable, visible
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS = ((60.0, 1, "s"), (3600.0, 60, "min"), (48 * 3600.0, 3600, "h"))
@@ -113,4 +113,4 @@ def details(pairs: Sequence[tuple[str, str]], indent: int = 2) -> Table:
 
 def breakable(value: str) -> Text:
     """Text for a narrow column."""
-    return Text(value, overflow="fold")
+    return Text(visible(value), overflow="fold")  # before it is measured
