@@ -286,7 +286,7 @@ class _Reader(InotifyFD):
                     marked = {}
                     if not self.should_keep_running():
                         break
-                    self._handle(InotifyEvent(wd, mask, cookie, name))
+                    self._take_in(InotifyEvent(wd, mask, cookie, name))
                 elif (folder := self._folders.get(wd)) is not None:
                     if folder in marked:
                         marked[folder].add(name)
@@ -295,7 +295,7 @@ class _Reader(InotifyFD):
             self._hints.files(marked)
         return []
 
-    def _handle(self, event: InotifyEvent) -> None:
+    def _take_in(self, event: InotifyEvent) -> None:
         if event.is_queue_overflow:
             self._recover()
             return
