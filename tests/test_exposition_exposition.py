@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from artifactd.config.model import MetricsConfig
+from artifactd.config import MetricsConfig
 from artifactd.errors import ArtifactdError
 from artifactd.exposition import exposition
 from artifactd.exposition.exposition import Exposition

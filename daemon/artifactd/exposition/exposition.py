@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from artifactd import log
+from artifactd.config import MetricsConfig
 from artifactd.errors import ArtifactdError
 from artifactd.metrics import Figures
 
@@ -25,18 +26,6 @@ AGAIN = 60.0
 _TEXT = "text/plain; charset=utf-8"
 
 
-class Settings(Protocol):
-    """``[metrics]``."""
-
-    @property
-    def listen(self) -> str | None:
-        """Host and port; None: nobody is answered."""
-
-    @property
-    def token_file(self) -> Path | None:
-        """Holds what who asks must show."""
-
-
 class Exposition:
     """Answers as it was last told to.
 
@@ -50,15 +39,15 @@ class Exposition:
         self._state_dir = state_dir
         self._figures = figures
         self._roots = roots
-        self._settings: Settings | None = None
+        self._settings: MetricsConfig | None = None
         self._listener: Listener | None = None
         self._ready = False
         self._turned_at = time.monotonic()
         self._again_at = float("inf")
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: MetricsConfig) -> None:
         """Answer there from now on; an address that cannot be had is said, and tried again: files go out meanwhile."""
-        if self._listener is not None and self._is_now(settings):
+        if self._listener is not None and self._settings == settings:
             return
         self.close()
         self._settings = settings
@@ -92,10 +81,6 @@ class Exposition:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-
-    def _is_now(self, settings: Settings) -> bool:
-        now = self._settings
-        return now is not None and (now.listen, now.token_file) == (settings.listen, settings.token_file)
 
     def _listen(self) -> None:
         settings = self._settings
