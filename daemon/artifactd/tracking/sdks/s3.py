@@ -8,11 +8,13 @@ clients for 300 s, and boto3's default session keeps credentials for ever: both 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import posixpath
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -34,6 +36,16 @@ shared = Shared(("AWS_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_"
 
 _PART = 8 * 2**20
 """Bytes from which an object is sent in parts, and of each part: boto3's own defaults; ETags rest on them."""
+
+
+_BLOCK = 2**18
+"""Bytes that are read at a time."""
+
+_CHOICE = "request_checksum_calculation"
+"""What a user may have set, also as AWS_REQUEST_CHECKSUM_CALCULATION: then checksums are left to botocore."""
+
+_WITHOUT_MD5 = ("--x-s3", "--xa-s3")
+"""How names of directory buckets and of their access points end: these take no MD5, but botocore's CRC-32."""
 
 
 class NotAStoreError(Exception):
@@ -60,7 +72,7 @@ def summing(size: int) -> Checksum:
 
 def _upload(client: Any, in_parts: Callable[..., None], **call: Any) -> None:
     """Send a small object by the one request that it is: boto3's transfers start three threads for each."""
-    call["ExtraArgs"] = _labelled(call["Filename"], call["ExtraArgs"] or {})
+    call["ExtraArgs"] = _labelled(call["Bucket"], call["Filename"], call["ExtraArgs"] or {})
     if os.path.getsize(call["Filename"]) >= _PART:
         in_parts(**call, Callback=tether.sent)
         return
@@ -79,17 +91,18 @@ def put(repo: Any, content: bytes, _like: int, folder: str, leaf: str) -> bool:
     """
     bucket, top = repo.parse_s3_compliant_uri(repo.artifact_uri)
     call = {"Bucket": bucket, "Key": posixpath.join(top, folder, leaf), "Body": content}
-    repo._get_s3_client().put_object(**call, **_labelled(leaf, repo._bucket_owner_params))
+    repo._get_s3_client().put_object(**call, **_labelled(bucket, leaf, repo._bucket_owner_params))
     return True
 
 
-def _labelled(path: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _labelled(bucket: str, path: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     """What goes with an object: of type and encoding what the user has set, or else what its name says."""
     from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository  # noqa: PLC0415 (MLflow is slow)
 
     kept = {name: value for name, value in extra.items() if name not in ("ContentType", "ContentEncoding")}
     theirs = S3ArtifactRepository.get_s3_file_upload_extra_args() or {}
-    return {**kept, "ContentType": content_type(os.path.basename(path)), **theirs}
+    summed = {"ChecksumAlgorithm": "CRC32"} if bucket.endswith(_WITHOUT_MD5) else {}
+    return {**kept, **summed, "ContentType": content_type(os.path.basename(path)), **theirs}
 
 
 def _time(value: Any) -> datetime:
@@ -114,6 +127,35 @@ def _at_once(request: Any, **_: Any) -> None:
     """Have a small content go out with its headers: to ask first whether it is wanted takes longer than to send it."""
     if isinstance(request.body, bytes | BytesIO) and "Expect" in request.headers:  # no file is given as bytes
         del request.headers["Expect"]
+
+
+def _md5(params: dict[str, Any], **_: Any) -> None:
+    """Name a body's MD5, which S3 makes of it anyway, for its ETag, and refuses the body if it is another."""
+    if not params["Bucket"].endswith(_WITHOUT_MD5):
+        made = tether.made(params["PartNumber"]) if "PartNumber" in params else None
+        params["ContentMD5"] = b64encode(made or _md5_of(params["Body"])).decode()
+
+
+def _md5_of(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return hashlib.md5(body, usedforsecurity=False).digest()
+    md5 = hashlib.md5(usedforsecurity=False)
+    while block := body.read(_BLOCK):
+        md5.update(block)
+    body.seek(0)
+    return md5.digest()
+
+
+def _by_md5(request: Any, **_: Any) -> None:
+    """Sign the MD5, and the body by it; over plain HTTP, botocore would have a SHA-256 of the body as well."""
+    if "Content-MD5" in request.headers:
+        request.context["client_config"] = _body_unsigned(request.context["client_config"])
+
+
+@lru_cache(maxsize=4)
+def _body_unsigned(config: Any) -> Any:
+    said = config.s3 or {}
+    return config.merge(type(config)(s3={"payload_signing_enabled": False, **said}))
 
 
 def _again(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
@@ -152,12 +194,14 @@ def _client() -> Any:
     if _loader is not None:
         session.register_component("data_loader", _loader)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    choice = os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION") or session.get_scoped_config().get(_CHOICE)
     session.set_default_client_config(
         Config(
             connect_timeout=CONNECT,
             read_timeout=SILENCE,
             retries={"total_max_attempts": 1, "mode": "standard"},
             tcp_keepalive=True,
+            request_checksum_calculation=choice or "when_required",
         )
     )
     boto3.setup_default_session(botocore_session=session)
@@ -173,6 +217,10 @@ def _client() -> Any:
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
     client.meta.events.register("before-send.s3.PutObject", _at_once)
     client.meta.events.register("needs-retry.s3.UploadPart", _again)
+    if choice is None:
+        for sending in ("PutObject", "UploadPart"):
+            client.meta.events.register(f"before-parameter-build.s3.{sending}", _md5)
+            client.meta.events.register(f"before-sign.s3.{sending}", _by_md5)
     unfinished.watch(client)
     client.upload_file = partial(_upload, client, partial(client.upload_file, Config=once))
     client.download_file = partial(client.download_file, Config=once)
