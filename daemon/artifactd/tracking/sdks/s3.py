@@ -12,7 +12,7 @@ import hashlib
 import os
 import posixpath
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache, partial
 from io import BytesIO
@@ -22,6 +22,7 @@ from artifactd.tracking import tether
 from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again, unfinished
 from artifactd.tracking.sdks.checksums import Checksum, note
+from artifactd.tracking.sdks.listing import Entry, page
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
 
@@ -93,6 +94,22 @@ def put(repo: Any, content: bytes, _like: int, folder: str, leaf: str) -> bool:
     call = {"Bucket": bucket, "Key": posixpath.join(top, folder, leaf), "Body": content}
     repo._get_s3_client().put_object(**call, **_labelled(bucket, leaf, repo._bucket_owner_params))
     return True
+
+
+def few(repo: Any, folder: str, names: Collection[str]) -> Iterator[Entry]:
+    """As ``sdks.few``."""
+    bucket, top = repo.parse_s3_compliant_uri(repo.artifact_uri)
+    if bucket.endswith(_WITHOUT_MD5):
+        return  # lists in no order
+    prefix = posixpath.join(top, folder, "")
+    first = min(names)
+    # S3 begins after a name. The one right before is not to be had; with a smaller end it is near enough.
+    end = chr(ord(first[-1]) - 1) if "!" <= first[-1] <= "~" else ""
+    before = prefix + first[:-1] + end
+    where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/", **({"StartAfter": before} if before else {})}
+    answer = repo._get_s3_client().list_objects_v2(**where, MaxKeys=page(names), **repo._bucket_owner_params)
+    for item in answer.get("Contents", ()):
+        yield item["Key"][len(prefix) :], item["Size"], False
 
 
 def _labelled(bucket: str, path: str, extra: Mapping[str, Any]) -> dict[str, Any]:
