@@ -16,7 +16,6 @@ from stores.seaweed import seaweed
 from stores.servers import mlflow_form
 from support import environment
 
-
 STORES = ("local", "server", "s3")
 """Those of `places.STORES` that groups have rows for."""
 
