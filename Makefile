@@ -105,6 +105,13 @@ profile: $(INSTALLED) ## Where the time goes while thousands of small files are 
 
 # make soak HOURS=8 SEED=1
 HOURS ?= 1
+# make fuzz SCALE=0.1 SEED=7; one input again: python -m fuzz --seed 7 --only names --input 12345 (PYTHONPATH=tests).
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 15 minutes
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]' -c constraints.txt || \
+		echo "atheris could not be installed: the inputs that it would guide are not run"
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(SCALE),--scale $(SCALE))
+
 .PHONY: soak
 soak: $(INSTALLED) ## The kill storm for HOURS=n hours; SEED=n replays one
 	$(BIN)/python tests/faults/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
@@ -128,7 +135,7 @@ lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproj
 	@mv $(VENV)/constraints.new constraints.txt
 
 .PHONY: release-check
-release-check: $(INSTALLED) ## sdist and wheel into dist/, looked into; the wheel tried afresh; version, changelog and tag compared
+release-check: $(INSTALLED) ## sdist, wheel and SBOM into dist/, looked into; the wheel tried afresh; version, changelog and tag compared; pins audited
 	$(BIN)/python .ci/release.py
 
 .PHONY: venv

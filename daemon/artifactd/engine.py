@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from artifactd import failpoint, log
+from artifactd import failpoint, log, traces
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
@@ -97,7 +97,8 @@ class Engine:
         self._events = events
         self._only = only
         self._news = news
-        self.figures = Figures()
+        self._traces = traces.begin(os.environ)
+        self.figures = Figures(None if self._traces is None else self._traces.tell)
         self._idle_since = time.monotonic()
         self._rested_at: float | None = None
         self._written_outside = 0
@@ -327,6 +328,8 @@ class Engine:
         """Let go of everything; what was under way is due again."""
         self.stop_delivery()
         self._close_watches()
+        if self._traces is not None:
+            self._traces.close()
         self.ledger.close()
         self._lock.release()
         self._limits.close()

@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 
+from artifactd.ledger.damage import NUMBER_OR_NOT, TEXT_OR_NOT, Kinds, checked
 from artifactd.ledger.rows import State
 from artifactd.paths import join
 
@@ -40,6 +41,13 @@ class RunView:
     parent: int | None = None
 
 
+_RUN: Kinds = (
+    (int, bytes, bytes, str, str, TEXT_OR_NOT, str, str, TEXT_OR_NOT)
+    + (NUMBER_OR_NOT, TEXT_OR_NOT, int, (int, type(None)))
+)  # fmt: skip
+"""The columns of a run's view."""
+
+
 class RunViews:
     """The side of the report that knows runs."""
 
@@ -50,7 +58,7 @@ class RunViews:
         rows = self._con.execute(
             "SELECT r.status, count(*) FROM runs r JOIN roots ON roots.id = r.root AND roots.active GROUP BY r.status"
         )
-        return Counter(dict(rows.fetchall()))
+        return Counter(dict(checked(rows, (str, int))))
 
     def runs(self) -> list[RunView]:
         """Every run of the active roots with its counts, in the order in which they were first seen."""
@@ -61,14 +69,15 @@ class RunViews:
         ):
             counts.setdefault(run, {})[State(state)] = (count, stored)
         views = []
-        for row, path, folder, experiment, name, run_id, target, status, error, *life in self._con.execute(
+        found = self._con.execute(
             "SELECT r.id, roots.path, r.folder, r.experiment, r.name, r.run_id, r.target, r.status, r.error,"
             " CASE WHEN r.status = 'RUNNING' THEN l.moved_at WHEN l.asked = r.status THEN l.asked_at / 1e3 END,"
             " CASE r.status WHEN 'RUNNING' THEN l.seen WHEN 'KILLED' THEN l.why WHEN 'FAILED' THEN l.reason END,"
             " r.identity LIKE 'run:%' AND NOT coalesce(l.may_end, 0), l.parent"
             " FROM runs r JOIN roots ON roots.id = r.root AND roots.active LEFT JOIN lives l ON l.run = r.id"
             " ORDER BY r.id"
-        ):
+        )
+        for row, path, folder, experiment, name, run_id, target, status, error, *life in checked(found, _RUN):
             since, reason, kept, parent = life
             of = counts.get(row, {})
 
@@ -78,7 +87,7 @@ class RunViews:
             if of or run_id:
                 views.append(
                     RunView(
-                        row, join(bytes(path), bytes(folder)), experiment, name, run_id, target, status,
+                        row, join(path, folder), experiment, name, run_id, target, status,
                         count(State.STORED), sum(size for _, size in of.values()),
                         count(State.DUE, State.UPLOADING), count(State.FAILED), error,
                         since, reason or "", bool(kept), parent,

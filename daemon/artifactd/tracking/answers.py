@@ -67,9 +67,12 @@ def redirected(url: str, location: str) -> Failure:
         location: Where it sends us, as it stands in the answer.
     """
     asked = tracking_uri(url)
-    to = urljoin(url, location)
     call = urlsplit(url).path[len(urlsplit(asked).path) :]
-    there = urlsplit(to)
+    try:
+        to = urljoin(url, location)
+        there = urlsplit(to)
+    except ValueError:  # no URL at all, as 'http://[x'
+        to, there = location, urlsplit("")
     moved = there._replace(path=there.path.removesuffix(call), query="", fragment="").geturl().rstrip("/")
     what = f"{mask(asked)} redirects to {mask(to.partition('?')[0]) or 'nowhere'}, where uploads would be lost"
     if _without_user(moved) == _without_user(asked).rstrip("/"):
