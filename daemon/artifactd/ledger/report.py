@@ -162,6 +162,11 @@ class Report(RunViews):
         ).fetchone()
         return None if row is None else _view(row)
 
+    def at(self, key: FileId) -> FileView | None:
+        """What the ledger knows of the file of a row."""
+        row = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchone()
+        return None if row is None else _view(row)
+
     def files(
         self,
         *,
