@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,9 +29,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 _RUNS_SHOWN = 20
 _FAILURES_SHOWN = 20
-_EVERY = 1.0
-_AT_LEAST_EVERY = 5.0
-"""Seconds after which a ledger that did not change is asked again: whether a service works does not show in it."""
 
 
 @app.command(epilog="Example: [bold]artifactd status --watch[/]")
@@ -42,7 +36,7 @@ def status(
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until q or Ctrl-C.")] = False,
 ) -> None:
     """Show counts, lag, runs, failures with their reasons, and the health of the watches.
 
@@ -53,7 +47,9 @@ def status(
     report = Report(folder)
     try:
         if watch:
-            _watch(report, folder, as_json=json_)
+            from artifactd.cli import watch as again  # noqa: PLC0415 (for this alone)
+
+            again.watch(report, folder, as_json=json_)
         elif json_:
             common.print_json(as_data(read(report, folder)))
         else:
@@ -133,9 +129,9 @@ def _failure(file: FileView) -> dict[str, Any]:
 
 def as_table(now: Standing, folder: Path) -> RenderableType:
     """What people see."""
-    parts: list[RenderableType] = [_head(now, folder)]
+    parts: list[RenderableType] = [head(now, folder)]
     if now.watches:
-        parts += ["", _watches(now)]
+        parts += ["", watches(now)]
     if now.runs:
         parts += ["", _runs(now)]
     for what, block in now.held.items():
@@ -157,7 +153,8 @@ def as_table(now: Standing, folder: Path) -> RenderableType:
     return Group(*parts)
 
 
-def _head(now: Standing, folder: Path) -> Text:
+def head(now: Standing, folder: Path) -> Text:
+    """Who works, and the counts."""
     waiting = f"{now.count(State.DUE):,} waiting"
     if now.totals.oldest_due is not None:
         waiting += f" ({tables.size(now.totals.pending_bytes)}, the oldest for {tables.span(now.lag())})"
@@ -181,7 +178,8 @@ def _head(now: Standing, folder: Path) -> Text:
     return text
 
 
-def _watches(now: Standing) -> Table:
+def watches(now: Standing) -> Table:
+    """The watched folders, and how they are."""
     table = tables.table("Watched folder", "Mode", "Health", fold=("Watched folder", "Health"))
     for watch in now.watches:
         health = Text("ok" if watch.healthy else "degraded", style="green" if watch.healthy else "yellow")
@@ -239,40 +237,3 @@ def _failures(now: Standing) -> Iterator[RenderableType]:
     more = len(now.failures) - _FAILURES_SHOWN
     if more > 0:
         yield Text(f"  … and {more:,} more: --json has {'all' if len(now.failures) < 1000 else 'a thousand'}")
-
-
-# -- again and again ---------------------------------------------------------------------------------------------
-
-
-def _watch(report: Report, folder: Path, *, as_json: bool) -> None:
-    console = common.out()
-    if console.is_terminal and not as_json:
-        from rich.live import Live  # noqa: PLC0415 (for this alone)
-
-        with Live(console=console, auto_refresh=False, screen=False) as live:
-            for now in _moments(report, folder):
-                live.update(as_table(now, folder), refresh=True)
-    last = None
-    for now in _moments(report, folder):
-        data = as_data(now)
-        shown = {**data, "oldest_pending_seconds": 0, "service": now.service}
-        if shown == last:
-            continue
-        last = shown
-        if as_json:
-            sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
-        else:
-            console.print(as_table(now, folder))
-            console.print()
-        sys.stdout.flush()
-
-
-def _moments(report: Report, folder: Path) -> Iterator[Standing]:
-    """How it stands, each second; the ledger is asked in full only when it changed."""
-    now, version, asked = None, -1, 0.0
-    while True:
-        seen = report.version()
-        if now is None or seen != version or time.monotonic() - asked > _AT_LEAST_EVERY:
-            now, version, asked = read(report, folder), seen, time.monotonic()
-        yield now
-        time.sleep(_EVERY)
