@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 _RUNS_SHOWN = 20
+_BESIDE_NAMES = 68
+"""Columns that the rest of a run's row takes."""
+_WITH_IDS = 100
+"""Columns of a terminal from which on there is room for run ids beside long names."""
 _FAILURES_SHOWN = 20
 
 
@@ -53,7 +58,8 @@ def status(
         elif json_:
             common.print_json(as_data(read(report, folder)))
         else:
-            common.out().print(as_table(read(report, folder), folder))
+            console = common.out()
+            console.print(as_table(read(report, folder), folder, console.width))
     finally:
         report.close()
 
@@ -127,13 +133,13 @@ def _failure(file: FileView) -> dict[str, Any]:
 # -- for people --------------------------------------------------------------------------------------------------
 
 
-def as_table(now: Standing, folder: Path) -> RenderableType:
-    """What people see."""
+def as_table(now: Standing, folder: Path, width: int) -> RenderableType:
+    """What people see, in so many columns."""
     parts: list[RenderableType] = [head(now, folder)]
     if now.watches:
         parts += ["", watches(now)]
     if now.runs:
-        parts += ["", _runs(now)]
+        parts += ["", _runs(now, width)]
     for what, block in now.held.items():
         parts += ["", Text(f"Held back: {what}", style="bold yellow")]
         parts.append(
@@ -189,18 +195,23 @@ def watches(now: Standing) -> Table:
     return table
 
 
-def _runs(now: Standing) -> Table:
+def _runs(now: Standing, width: int) -> Table:
     numbers = ("Stored", "Size", "Waiting", "Failed")
-    table = tables.table("Experiment", "Run", "Status", *numbers, "Run ID", right=numbers, fold=("Experiment", "Run"))
     open_ones = [r for r in now.runs if r.pending or r.failed or r.error]
     latest = now.runs[-_RUNS_SHOWN:]
     shown = [r for r in open_ones if r not in latest][: 2 * _RUNS_SHOWN] + latest
-    for run in shown:
+    names = [(tables.name(run.experiment), tables.name(run.run)) for run in shown]
+    # Side by side they would be broken into slivers: then they share one column, which is as wide as both.
+    apart = sum(max(map(cell_len, column)) for column in zip(*names, strict=True)) + _BESIDE_NAMES <= width
+    heads = ("Experiment", "Run") if apart else ("Experiment/Run",)
+    ids = ("Run ID",) if apart or width >= _WITH_IDS else ()
+    table = tables.table(*heads, "Status", *numbers, *ids, right=numbers, fold=heads)
+    for run, name in zip(shown, names, strict=True):
         failed = Text(f"{run.failed:,}", style="red" if run.failed else "")
         table.add_row(
-            tables.name(run.experiment), tables.name(run.run), run.status or "not made yet", f"{run.stored:,}",
+            *(name if apart else ("/".join(name),)), run.status or "not made yet", f"{run.stored:,}",
             tables.size(run.stored_bytes),
-            f"{run.pending:,}", failed, (run.run_id or "-")[:8],
+            f"{run.pending:,}", failed, *([(run.run_id or "-")[:8]] if ids else []),
         )  # fmt: skip
     if ended := [r for r in shown if r.status in ("FAILED", "KILLED") and r.reason]:
         table.caption = "\n".join(tables.name(f"{r.experiment}/{r.run}: {life(r)}") for r in ended[:_FAILURES_SHOWN])

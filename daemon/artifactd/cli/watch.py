@@ -282,7 +282,7 @@ def watch(report: Report, folder: Path, *, as_json: bool) -> None:
             if as_json:
                 sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
             else:
-                console.print(status.as_table(now, folder))
+                console.print(status.as_table(now, folder, console.width))
                 console.print()
             sys.stdout.flush()
         time.sleep(_EVERY)
