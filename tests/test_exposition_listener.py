@@ -15,6 +15,8 @@ import pytest
 from artifactd.errors import ArtifactdError
 from artifactd.exposition.asked import Answer, Asked
 from artifactd.exposition.listener import Listener
+from artifactd.exposition.streams import MOST, Stream
+from support import wait_for
 
 Made = Callable[..., Listener]
 
@@ -139,3 +141,50 @@ def test_it_listens_by_the_other_protocol_too(listening: Made) -> None:
     with closing(http.client.HTTPConnection("::1", listener.port, timeout=10)) as line:
         line.request("GET", "/metrics")
         assert line.getresponse().status == 200
+
+
+def test_who_listens_is_told_what_goes_on_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("artifactd.exposition.streams.EVERY", 0.05)
+    said, unheard = [b"1"], []
+    stream = Stream("/events", lambda: said[-1], lambda: unheard.append(True))
+    listener = Listener("127.0.0.1:0", {}, lambda: None, None, stream)
+    try:
+        assert listener._wait() is None  # it sleeps until somebody calls
+        lines = [socket.create_connection(("127.0.0.1", listener.port), timeout=10) for _ in range(MOST)]
+        readers = [line.makefile("rb") for line in lines]
+        for line, reader in zip(lines, readers, strict=True):
+            line.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while reader.readline() != b"\r\n":
+                pass
+            assert reader.readline() == b"data: 1\n"
+        assert ask(listener, "/events")[0] == 503
+        said.append(b"2")
+        for reader in readers:
+            assert reader.readline() == b"\n"
+            assert reader.readline() == b"data: 2\n"
+        readers[0].close()
+        lines[0].close()
+        with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as again:
+            wait_for(lambda: (again.request("GET", "/events"), again.getresponse().status)[1] == 200, "there is room")
+    finally:
+        listener.close()
+    for line, reader in zip(lines[1:], readers[1:], strict=True):
+        assert reader.read() == b"\n"
+        reader.close()
+        line.close()
+    assert (listener.failure, unheard) == (None, [True])
+
+
+def test_news_that_break_end_the_streams_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> bytes:
+        raise ValueError("the news are broken")
+
+    listener = Listener("127.0.0.1:0", {}, lambda: None, None, Stream("/events", broken, lambda: None))
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as line:
+            line.request("GET", "/events")
+            assert line.getresponse().read() == b""
+        assert ask(listener, "/events")[0] == 200
+    finally:
+        listener.close()
+    assert listener.failure is None
