@@ -41,7 +41,7 @@ class Keyboard:
     """
 
     def __init__(self) -> None:
-        self.there = sys.stdin.isatty()
+        self.there = sys.stdin is not None and sys.stdin.isatty()
         self.left = False
         self._before: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
@@ -85,7 +85,10 @@ class Keyboard:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wakes, 1024)
         if sys.stdin in ready:
-            data = os.read(sys.stdin.fileno(), 1024)
+            try:
+                data = os.read(sys.stdin.fileno(), 1024)
+            except OSError:
+                data = b""
             if not data:  # the terminal is gone
                 self.there = False
             yield from named(data)

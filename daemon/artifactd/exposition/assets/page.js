@@ -98,8 +98,27 @@ function fill(table, rows, nothing) {
 // -- how all stands --------------------------------------------------------------------------------------------------
 
 let announced = 0;
+let last = null;
+
+function held(block) {
+  const item = document.createElement("li");
+  const what = document.createElement("strong");
+  what.textContent = block.what;
+  const tries = ", after " + block.tries + (block.tries === 1 ? " try." : " tries.");
+  const next = block.next * 1000 > Date.now() ? "Next try at " + moment(block.next) + tries : "It is tried again now.";
+  item.append(what, "\n" + block.error + "\n" + (block.cure ? block.cure + "\n" : "") + next);
+  return item;
+}
+
+function more(number, of) {
+  if (!number) return [];
+  const item = document.createElement("li");
+  item.textContent = "… and " + count.format(number) + " more: artifactd status has all " + of;
+  return [item];
+}
 
 function overview(now) {
+  last = now;
   for (const [state, number] of Object.entries(now.files)) say("count-" + state, count.format(number));
   const lag = now.oldest === null ? "" : ", the oldest for " + span(Date.now() / 1000 - now.oldest);
   say("more-waiting", now.files.waiting + now.files.uploading ? size(now.bytes.waiting) + lag : "");
@@ -112,19 +131,18 @@ function overview(now) {
   live.dataset.state = now.stalled ? "lost" : "live";
   say("live", now.stalled ? "The service's loop stands still" : "The service is working");
   at("held").hidden = !now.held.length;
-  at("held-list").replaceChildren(...now.held.map((held) => {
-    const item = document.createElement("li");
-    const what = document.createElement("strong");
-    what.textContent = held.what;
-    const next = "Next try at " + moment(held.next) + ", after " + held.tries + (held.tries === 1 ? " try." : " tries.");
-    item.append(what, "\n" + held.error + "\n" + (held.cure ? held.cure + "\n" : "") + next);
-    return item;
-  }));
+  const list = at("held-list");
+  const key = JSON.stringify(now.held.map((block) => [block, block.next * 1000 > Date.now()]));
+  if (list.kept !== key) {
+    list.kept = key;
+    list.replaceChildren(...now.held.map(held), ...more(now.more_held, "that is held back"));
+  }
   fill("watches", now.watches.map((watch) => [
     { text: watch.path, as: "path" },
     { text: watch.mode || "–" },
     { text: watch.healthy ? "ok" : "degraded", of: watch.healthy ? "ok" : "degraded", as: "words", cure: watch.detail },
   ]), "No folder is watched.");
+  say("watches-more", now.more_watches ? "… and " + count.format(now.more_watches) + " more: artifactd status has all." : "");
   if (Date.now() - announced > 10000) {
     announced = Date.now();
     say("summary", count.format(now.files.waiting) + " waiting, " + count.format(now.files.uploading) + " uploading, "
@@ -179,7 +197,7 @@ class Pages {
       if (rows.length >= FULL || !after) break;
     }
     this.next = after;
-    this.draw(rows);
+    this.draw(rows, after && !rows.length);
     at(this.name).removeAttribute("aria-busy");
     at(this.name + "-back").setAttribute("aria-disabled", String(!this.behind.length));
     at(this.name + "-on").setAttribute("aria-disabled", String(!after));
@@ -194,14 +212,16 @@ function why(file) {
 
 let only = null;
 
-const files = new Pages("files", (rows) => fill("files", rows.map((file) => [
+const UNFINISHED = "None among the many that were looked at so far. The next page looks further.";
+
+const files = new Pages("files", (rows, unfinished) => fill("files", rows.map((file) => [
   { text: file.retrying ? "tried again" : file.state, of: file.retrying ? "retrying" : file.state },
   { text: file.path, as: "path" },
   { text: size(file.state === "stored" ? file.stored_size : file.size), as: "number" },
   { text: file.run ? file.experiment + " / " + file.run : "–", link: file.link, as: "run" },
   { text: why(file), cure: file.cure, as: "words" },
   { text: file.state === "stored" ? moment(file.stored_at) : file.next ? "next at " + moment(file.next) : "" },
-]), "There is no such file."), () => (only === null ? {} : { run: only }));
+]), unfinished ? UNFINISHED : "There is no such file."), () => (only === null ? {} : { run: only }));
 
 const runs = new Pages("runs", (rows) => fill("runs", rows.map((run) => {
   const whole = run.stored + run.waiting + run.failed;
@@ -241,7 +261,7 @@ let events = null;
 let seen = null;
 let shown = null;
 let busy = false;
-let pause = 0;
+let doubt = 0; // the service ends each line now and then, and the browser comes again: that is no news
 
 // At most a twentieth of the time goes into tables, however long they take.
 async function refresh() {
@@ -249,13 +269,15 @@ async function refresh() {
   busy = true;
   const version = seen;
   const begun = performance.now();
+  let pause = 0;
   try {
     await Promise.all([files.load(), runs.load()]);
     shown = version;
   } catch (error) {
     lost(String(error.message || error));
+    pause = 4000;
   }
-  pause = Math.max(1000, 20 * (performance.now() - begun));
+  pause = Math.max(1000, pause, 20 * (performance.now() - begun));
   setTimeout(() => { busy = false; refresh(); }, pause);
 }
 
@@ -267,14 +289,17 @@ function lost(reason) {
 function listen() {
   if (events || document.hidden) return;
   events = new EventSource("/events");
+  events.onopen = () => { shown = null; };
   events.onmessage = (event) => {
+    clearTimeout(doubt);
     const now = JSON.parse(event.data);
     overview(now);
     seen = now.version;
     refresh();
   };
   events.onerror = () => {
-    lost("");
+    clearTimeout(doubt);
+    doubt = setTimeout(() => lost(""), 5000);
     if (events && events.readyState === EventSource.CLOSED) { events = null; setTimeout(listen, 5000); }
   };
 }
@@ -284,5 +309,8 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) { listen(); return; }
   if (events) { events.close(); events = null; }
 });
+
+// How long something waits goes on though nothing happens.
+setInterval(() => { if (last && events && !document.hidden && at("live").dataset.state !== "lost") overview(last); }, 5000);
 
 listen();
