@@ -146,6 +146,25 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(terminal: Any) -> None:
     assert termios.tcgetattr(shown.theirs) == shown.before
 
 
+def test_ctrl_z_gives_the_terminal_back_for_a_while(terminal: Any) -> None:
+    shown = terminal()
+    shown.shows("waiting")
+    shown.press("")
+    shown.process.send_signal(signal.SIGTSTP)
+    state = Path(f"/proc/{shown.process.pid}/stat")
+    wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it has stopped", 10)
+    shown.read()
+    assert OUT_OF in shown.said
+    assert termios.tcgetattr(shown.theirs) == shown.before
+    shown.press("")
+    shown.process.send_signal(signal.SIGCONT)
+    shown.shows("waiting")
+    assert INTO in shown.said
+    shown.press("q")
+    assert shown.ended() == 0
+    assert termios.tcgetattr(shown.theirs) == shown.before
+
+
 def test_where_a_terminal_can_show_no_screen_there_are_lines(book: Book, terminal: Any) -> None:
     shown = terminal(term="dumb")
     shown.shows("0 waiting")
