@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # All of these have marks that leave them out of the first tests: to import them would take a while.
-ELSEWHERE := --ignore=tests/faults --ignore=tests/stores
+ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser
 # The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -37,8 +37,8 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	$(MAKE) test-faults
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
-	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak) and"
-	@echo "trainings that need torch (make test-presets)"
+	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak),"
+	@echo "trainings that need torch (make test-presets) and the page in a real browser (make test-browser: a minute, and Chromium)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
@@ -67,6 +67,12 @@ test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can
 test-wide: $(INSTALLED) ## The heavy cases that test-all leaves out, since another one shows the same at less cost
 	tests/stores/tools.sh
 	$(PYTEST) -m "wide and not big"
+
+.PHONY: test-browser
+test-browser: $(INSTALLED) ## The page in a real Chromium, which it installs where it is missing; renews docs/pictures
+	tests/browser/tools.sh
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r tests/browser/requirements.txt
+	ARTIFACTD_SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -n 0 -m browser tests/browser
 
 .PHONY: test-presets
 test-presets: $(INSTALLED) ## Each preset while its real framework trains; makes an environment with torch: 1 to 5 GB

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parent.parent
 WHEEL = [
     "artifactd/__init__.py", "artifactd/cli/run.py", "artifactd/py.typed", "artifactd-1.2.3.dist-info/entry_points.txt",
     "artifactd-1.2.3.dist-info/licenses/LICENSE",
+    *(f"artifactd/exposition/assets/page.{x}" for x in ("css", "html", "js")),
 ]  # fmt: skip
 
 

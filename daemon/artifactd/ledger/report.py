@@ -190,6 +190,11 @@ class Report(RunViews):
         ).fetchall()
         return next((_view(row) for row in checked(rows, _VIEWED)), None)
 
+    def at(self, key: FileId) -> FileView | None:
+        """What the ledger knows of the file of a row."""
+        row = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchone()
+        return None if row is None else _view(row)
+
     def files(
         self,
         *,
