@@ -11,8 +11,8 @@ from release import OF_SDIST, NotReadyError, heading_in, name_of, version_in, wr
 
 PROJECT = Path(__file__).parent.parent
 WHEEL = [
-    "artifactd/__init__.py", "artifactd/cli/run.py", "artifactd/py.typed", "artifactd-1.2.3.dist-info/entry_points.txt",
-    "artifactd-1.2.3.dist-info/licenses/LICENSE",
+    "artifactd/__init__.py", "artifactd/cli/run.py", "artifactd/py.typed", "artifactd/artifactd.service",
+    "artifactd-1.2.3.dist-info/entry_points.txt", "artifactd-1.2.3.dist-info/licenses/LICENSE",
 ]  # fmt: skip
 
 
