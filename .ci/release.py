@@ -92,8 +92,9 @@ def name_of(version: str, heading: str, tags: Collection[str], *, is_clean: bool
 def wrong_in_wheel(names: Collection[str], version: str) -> list[str]:
     """What a wheel of these files has too much, and what it lacks."""
     info = f"artifactd-{version}.dist-info"
-    wanted = {"artifactd/__init__.py", "artifactd/py.typed", f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"}
+    wanted = {"artifactd/__init__.py", "artifactd/py.typed", "artifactd/artifactd.service"}
     wanted |= {f"artifactd/exposition/assets/page.{end}" for end in ("css", "html", "js")}
+    wanted |= {f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"}
     strange = sorted(name for name in names if not name.startswith(("artifactd/", f"{info}/")))
     return [f"it lacks {name}" for name in sorted(wanted - set(names))] + [f"it has {name}" for name in strange]
 

@@ -16,9 +16,9 @@ from sbom import wrong_in
 
 PROJECT = Path(__file__).parent.parent
 WHEEL = [
-    "artifactd/__init__.py", "artifactd/cli/run.py", "artifactd/py.typed", "artifactd-1.2.3.dist-info/entry_points.txt",
-    "artifactd-1.2.3.dist-info/licenses/LICENSE",
+    "artifactd/__init__.py", "artifactd/cli/run.py", "artifactd/py.typed", "artifactd/artifactd.service",
     *(f"artifactd/exposition/assets/page.{x}" for x in ("css", "html", "js")),
+    "artifactd-1.2.3.dist-info/entry_points.txt", "artifactd-1.2.3.dist-info/licenses/LICENSE",
 ]  # fmt: skip
 
 
