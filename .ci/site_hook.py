@@ -21,6 +21,8 @@ PAGES = {
 }
 """Pages from outside of ``docs/``, by where they are found in the site."""
 
+_SHIM = "https://unpkg.com/iframe-worker/shim"
+_OUR_SHIM = "assets/search-from-disk.js"
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?\)")
 _LANGUAGES = {".toml": "toml", ".yml": "yaml", ".json": "json", ".py": "python", ".service": "ini"}
 
@@ -48,6 +50,21 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     here = page.file.src_uri
     source = next((name for name, as_name in PAGES.items() if as_name == here), f"docs/{here}")
     return relinked(markdown, source, here)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Have the search from a disk by a script of ours: the theme would ask a host for one, whenever a page is read."""
+    return own_script(output, page.file.url)
+
+
+def on_post_template(output_content: str, template_name: str, **_: Any) -> str:
+    """The same for 404.html, which is no page."""
+    return own_script(output_content, template_name)
+
+
+def own_script(html: str, here: str) -> str:
+    """A page's HTML, with our script in place of the one from elsewhere."""
+    return html.replace(_SHIM, posixpath.relpath(_OUR_SHIM, posixpath.dirname(here) or "."))
 
 
 def relinked(markdown: str, source: str, here: str) -> str:

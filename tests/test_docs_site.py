@@ -132,6 +132,9 @@ def test_the_site_asks_nothing_of_the_network() -> None:
     assert "offline" in site["plugins"]
     assert "https://" not in text
     assert {"extra_javascript", "extra_css"} & site.keys() == set()
+    html = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
+    assert site_hook.own_script(html, "how-to/s3.html") == '<script src="../assets/search-from-disk.js"></script>'
+    assert (DOCS / "assets" / "search-from-disk.js").exists()
     with (PROJECT / "pyproject.toml").open("rb") as stream:
         extras = tomllib.load(stream)["project"]["optional-dependencies"]
     assert [need.partition(">")[0] for need in extras["docs"]] == ["mkdocs-material"]
