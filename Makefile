@@ -9,6 +9,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 # Each worker starts the servers that its tests need.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -122,6 +123,18 @@ fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files
 soak: $(INSTALLED) ## The kill storm for HOURS=n hours; SEED=n replays one
 	$(BIN)/python tests/faults/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
+# What the theme's makers say of their next tool is nothing that a build has to say each time.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+.PHONY: docs
+docs: $(DOCS) ## The documentation's site, into site/: the reference made from the code, every link checked; asks no network
+	$(BIN)/python .ci/reference.py
+	$(BIN)/python -m mkdocs build --quiet
+
+.PHONY: docs-serve
+docs-serve: $(DOCS) ## The same on http://127.0.0.1:8000, made anew with each change of a page
+	$(BIN)/python .ci/reference.py
+	$(BIN)/python -m mkdocs serve
+
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types and the arrows between rooms
 	$(BIN)/python -m ruff check .
@@ -136,7 +149,7 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 
 .PHONY: lock
 lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager -e '.[local,dev]'
+	$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager -e '.[local,dev,docs]'
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > $(VENV)/constraints.new
 	@mv $(VENV)/constraints.new constraints.txt
 
@@ -149,7 +162,7 @@ venv: $(INSTALLED) ## Only build the virtual environment
 
 .PHONY: clean
 clean: ## Remove what make has made: environment, demo, caches
-	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp makes a repeated make instant. An environment that a newer lock only updates is kept; a broken one is built anew.
@@ -164,4 +177,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"$$python" -m venv --clear $(VENV); }
 	@echo "Installing artifactd and what it needs into $(VENV): once, one to five minutes, about 1 GB"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[local,dev]' -c constraints.txt
+	@touch $@
+
+# Apart, since nothing but the site needs it.
+$(DOCS): $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[docs]' -c constraints.txt
 	@touch $@

@@ -24,7 +24,7 @@ from artifactd.standing import Standing
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob(".github/**/*.md")])
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob(".github/**/*.md")])
 BLOCKS = re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", README)
 PROSE = re.sub(r"(?ms)^```.*?^```$", "", README)
 GROUP: Any = typer.main.get_command(app)
