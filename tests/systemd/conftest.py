@@ -34,4 +34,6 @@ def booted(tmp_path: Path, _can_boot: None) -> Iterator[Box]:
 @pytest.fixture
 def host(booted: Box) -> Host:
     """With the embedded store."""
-    return Host(booted)
+    made = Host(booted)
+    made.set_up()
+    return made

@@ -29,16 +29,18 @@ class Host:
     """artifactd as an administrator has installed it.
 
     Args:
-        box: Running.
-        tracking_uri: A server's; "" for the embedded store, which is there and empty.
+        box: Running, or about to be.
     """
 
-    def __init__(self, box: Box, tracking_uri: str = "") -> None:
+    def __init__(self, box: Box) -> None:
         self.box = box
+
+    def set_up(self, tracking_uri: str = "") -> None:
+        """Configuration and environment, with a server, or with an embedded store that is there and empty."""
         self.configure(tracking_uri=tracking_uri)
-        (box.etc / "environment").write_text("MLFLOW_DISABLE_TELEMETRY=true\n")
+        (self.box.etc / "environment").write_text("MLFLOW_DISABLE_TELEMETRY=true\n")
         if not tracking_uri:
-            copy_store(box.state / "mlflow.db", "file:///var/lib/artifactd/artifacts")
+            copy_store(self.box.state / "mlflow.db", "file:///var/lib/artifactd/artifacts")
 
     # -- the administrator --
 

@@ -17,7 +17,9 @@ def mount(where: str, more: str = "") -> str:
 
 def prepare(box: Box) -> None:
     """As an administrator leaves a machine: enabled, with mounts and a network that take a while."""
-    Host(box).configure('[[watch]]\npath = "/data/later"\nsettle = "0.3s"\n', path="/data/late")
+    host = Host(box)
+    host.set_up()
+    host.configure('[[watch]]\npath = "/data/later"\nsettle = "0.3s"\n', path="/data/late")
     for name in ("late", "later"):
         run = box.drop / name / "e" / "r"
         run.mkdir(parents=True)
@@ -49,8 +51,7 @@ def test_it_waits_at_boot_for_what_it_is_told_to_wait_for_and_needs_neither(tmp_
         }
         assert 0 < begun["data-late.mount"] < begun[UNIT]
         assert 0 < begun["network-online.target"] < begun[UNIT]
-        host = Host.__new__(Host)
-        host.box = booted
+        host = Host(booted)
         host.wait_stored({"late.txt": b"late"})
         assert host.show("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
         pid = host.pid

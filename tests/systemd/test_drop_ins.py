@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ from stores import seaweed as keys
 from stores.running import NotThereError
 from stores.servers import ADMIN, basic_auth
 from support import Oracle, wait_for
-from systemd.box import Box
+from systemd.box import SOURCES, Box
 from systemd.host import UNIT, Host
+
+PAGE = (SOURCES / "docs" / "stores-objects.md").read_text()
+DROP_INS = dict(re.findall(r"```ini\n# /etc/systemd/system/artifactd\.service\.d/(\w+)\.conf\n(.*?)```", PAGE, re.S))
+"""As they are documented."""
 
 ONLY_LOCALHOST = "[Service]\nIPAddressDeny=any\nIPAddressAllow=localhost\n"
 
@@ -25,6 +30,8 @@ def test_drop_folders_are_read_only_and_rights_come_by_drop_ins(host: Host) -> N
     shared.chmod(0o640)
     closed.chmod(0o600)
     host.write("e/r/open.bin", b"o")
+    host.configure('[[watch]]\npath = "/tmp/drop"\nsettle = "0.3s"\n')
+    host.write("e/tmp/tmp.bin", b"t", host.box.path("/tmp/drop"))
     host.drop_in("[Service]\nSupplementaryGroups=training\n", "group")
     host.start()
     host.wait_stored({"shared.bin": b"s", "open.bin": b"o"})
@@ -37,13 +44,14 @@ def test_drop_folders_are_read_only_and_rights_come_by_drop_ins(host: Host) -> N
     host.box.run(*view, "touch", "/var/lib/artifactd/new")
     # CPUWeight=idle is of systemd 252, too.
     host.drop_in(
-        "[Service]\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH\nAmbientCapabilities=CAP_DAC_READ_SEARCH\nCPUWeight=idle\n",
+        "[Service]\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH\nAmbientCapabilities=CAP_DAC_READ_SEARCH\nCPUWeight=idle\n"
+        "PrivateTmp=no\n",
         "all",
     )
     host.systemctl("restart", UNIT)
     assert host.show("CPUWeight") == {"CPUWeight": "idle"}
     assert "1 file" in host.box.run("artifactd", "retry", "--all", "--state-dir", "/var/lib/artifactd")
-    host.wait_stored({"shared.bin": b"s", "open.bin": b"o", "closed.bin": b"c"})
+    host.wait_stored({"shared.bin": b"s", "open.bin": b"o", "closed.bin": b"c", "tmp.bin": b"t"})
 
 
 def test_delivered_files_are_removed_only_with_the_drop_in(host: Host) -> None:
@@ -70,16 +78,14 @@ def test_keys_for_s3_come_by_load_credential(booted: Box, tmp_path: Path) -> Non
     try:
         with keys.seaweed(folder) as store:
             host = Host(booted)
+            host.set_up()
             host.configure(more=f'[mlflow]\nartifact_location = "{store.artifact_location}"\n')
+            (booted.etc / "environment").write_text(f"MLFLOW_S3_ENDPOINT_URL={store.endpoint}\n")
             (booted.etc / "aws").write_text(
                 f"[default]\naws_access_key_id = {keys.ADMIN[0]}\naws_secret_access_key = {keys.ADMIN[1]}\n"
             )
             (booted.etc / "aws").chmod(0o600)
-            host.drop_in(
-                "[Service]\nLoadCredential=aws:/etc/artifactd/aws\nEnvironment=AWS_SHARED_CREDENTIALS_FILE=%d/aws\n"
-                f"Environment=AWS_DEFAULT_REGION=us-east-1\nEnvironment=MLFLOW_S3_ENDPOINT_URL={store.endpoint}\n",
-                "s3",
-            )
+            host.drop_in(DROP_INS["s3"], "s3")
             host.drop_in(ONLY_LOCALHOST, "network")
             host.write("e/r/a.txt", b"over there")
             host.start()
@@ -92,16 +98,13 @@ def test_keys_for_s3_come_by_load_credential(booted: Box, tmp_path: Path) -> Non
 
 def test_a_servers_password_comes_by_load_credential(booted: Box, tmp_path: Path) -> None:
     with basic_auth(tmp_path / "server") as server:
-        host = Host(booted, server.uri)
+        host = Host(booted)
+        host.set_up(server.uri)
         (booted.etc / "mlflow").write_text(
             f"[mlflow]\nmlflow_tracking_username = {ADMIN[0]}\nmlflow_tracking_password = {ADMIN[1]}\n"
         )
         (booted.etc / "mlflow").chmod(0o600)
-        host.drop_in(
-            "[Service]\nLoadCredential=mlflow:/etc/artifactd/mlflow\nExecStartPre=/bin/mkdir -p %S/artifactd/.mlflow\n"
-            "ExecStartPre=/bin/ln -sfn %d/mlflow %S/artifactd/.mlflow/credentials\n",
-            "mlflow",
-        )
+        host.drop_in(DROP_INS["mlflow"], "mlflow")
         host.drop_in(ONLY_LOCALHOST, "network")
         host.write("e/r/a.txt", b"a")
         host.start()
