@@ -14,7 +14,7 @@ DOCS := $(VENV)/.docs
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # All of these have marks that leave them out of the first tests: to import them would take a while.
-ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser
+ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser --ignore=tests/systemd
 # The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -58,6 +58,13 @@ STORE_WORKERS ?= 3
 test-stores: $(INSTALLED) ## Every store by its real server; installs the servers that Debian has and this machine lacks
 	tests/stores/tools.sh
 	$(PYTEST) -n $(STORE_WORKERS) -m "stores and not big and not wide" tests/stores
+
+# The folder that it is booted from is made first: a minute, which no test shall be timed with.
+.PHONY: test-systemd
+test-systemd: $(INSTALLED) ## The units in a real systemd in a root of its own; as root; installs systemd-nspawn where it is missing
+	tests/systemd/tools.sh
+	PYTHONPATH=tests $(BIN)/python -m systemd.box
+	$(PYTEST) -m "systemd" tests/systemd
 
 .PHONY: test-stores-big
 test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here, and 400 elections of 32 hosts: 30 GB of disk, an hour
