@@ -19,8 +19,8 @@ _NOT_A_USERS = frozenset({
     "ProtectClock", "ProtectHostname", "CapabilityBoundingSet", "AmbientCapabilities", "ReadOnlyPaths",
     # systemd 252 would have the state in ~/.config. Without these, it lies where all commands look for it.
     "StateDirectory", "StateDirectoryMode", "WorkingDirectory",
-    # Units of the system, which a user's manager does not know.
-    "After",
+    # Units of the system, which a user's manager does not know; its root is not the machine's.
+    "After", "Slice",
 })  # fmt: skip
 
 _HEAD_OF_A_USERS = """\
