@@ -105,7 +105,7 @@ def _reported(place: Path) -> None:
 def _shown(standing: Standing, place: Path) -> None:
     json.dumps(as_data(standing))
     console = Console(file=io.StringIO(), width=200)
-    console.print(as_table(standing, place))
+    console.print(as_table(standing, place, console.width))
 
 
 def _needed(place: Path) -> None:
