@@ -14,7 +14,7 @@ import pytest
 
 import ledger_rows
 from artifactd.errors import Kind
-from artifactd.ledger import browse
+from artifactd.ledger import LedgerError, browse
 from artifactd.ledger.browse import Browser, Wanted
 from cli_support import Book
 
@@ -130,7 +130,7 @@ def test_a_page_costs_the_same_wherever_it_is(book: Book, browser: Browser) -> N
 
 
 def test_it_cannot_write(browser: Browser) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(LedgerError, match="readonly"):
         browser.retry(None)
 
 
