@@ -50,6 +50,8 @@ def test_the_reader_finds_nothing_wrong_with_it() -> None:
     groff = shutil.which("groff")
     if groff is None:
         pytest.skip("groff is not installed (Debian: apt-get install groff-base): the page was not read")
-    done = subprocess.run([groff, "-man", "-Tutf8", "-wall"], input=PAGE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [groff, "-Kutf8", "-man", "-Tutf8", "-wall"], input=PAGE, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "artifactd sync" in done.stdout
