@@ -39,7 +39,8 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak),"
-	@echo "trainings that need torch (make test-presets) and the page in a real browser (make test-browser: a minute, and Chromium)"
+	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium)"
+	@echo "and the Debian packages in a clean Debian (make test-deb: ten minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
@@ -163,6 +164,15 @@ lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproj
 .PHONY: release-check
 release-check: $(INSTALLED) ## sdist, wheel and SBOM into dist/, looked into; the wheel tried afresh; version, changelog and tag compared; pins audited
 	$(BIN)/python .ci/release.py
+
+.PHONY: deb
+deb: ## Debian packages into dist/, with an environment of their own: Debian 12 or newer, python3-venv, the network; no root
+	packaging/debian/build.sh
+
+# What is lent to it is a root filesystem of its own: nothing is installed here but mmdebstrap and lintian.
+.PHONY: test-deb
+test-deb: ## Builds the packages, and installs, uses, upgrades, removes and purges them in a clean Debian: as root, 10 minutes
+	packaging/debian/test.sh
 
 .PHONY: venv
 venv: $(INSTALLED) ## Only build the virtual environment

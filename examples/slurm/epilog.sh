@@ -21,7 +21,7 @@ elif [ -n "$SLURM_JOB_EXIT_CODE" ]; then
 fi
 if [ "${ARTIFACTD_WAIT:-0}" -gt 0 ]; then
     timeout "$ARTIFACTD_WAIT" /opt/artifactd/bin/python -c \
-        'import artifactd, sys; artifactd.wait(sys.argv[1])' "$folder" ||
+        'import artifactd, sys; artifactd.wait(sys.argv[1], state_dir="/var/lib/artifactd")' "$folder" ||
         echo "artifactd: not all of $folder is delivered yet; the service goes on with it" >&2
 fi
 exit 0

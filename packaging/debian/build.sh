@@ -97,11 +97,11 @@ install -D -m 644 "$here/config.toml" "$root/etc/artifactd/config.toml"
 install -D -m 644 "$here/sysusers.conf" "$root/usr/lib/sysusers.d/artifactd.conf"
 mkdir -p "$root/lib/systemd/system" "$root/usr/lib/systemd/user" "$root/usr/bin" "$root/usr/share/man/man1"
 of_package=(--print --program "$prefix/bin/artifactd")
-for form in "" --template; do
-    "${artifactd[@]}" install-unit $form "${of_package[@]}" >"$root/lib/systemd/system/artifactd${form:+@}.service"
-    "${artifactd[@]}" install-unit $form --user "${of_package[@]}" >"$root/usr/lib/systemd/user/artifactd${form:+@}.service"
-done
-ln -s ../..$prefix/bin/artifactd "$root/usr/bin/artifactd"
+"${artifactd[@]}" install-unit "${of_package[@]}" >"$root/lib/systemd/system/artifactd.service"
+"${artifactd[@]}" install-unit --template "${of_package[@]}" >"$root/lib/systemd/system/artifactd@.service"
+"${artifactd[@]}" install-unit --user "${of_package[@]}" >"$root/usr/lib/systemd/user/artifactd.service"
+"${artifactd[@]}" install-unit --user --template "${of_package[@]}" >"$root/usr/lib/systemd/user/artifactd@.service"
+ln -s "$prefix/bin/artifactd" "$root/usr/bin/artifactd"
 "$root$prefix/bin/python" packaging/manpage.py >"$root/usr/share/man/man1/artifactd.1"
 gzip -9n "$root/usr/share/man/man1/artifactd.1"
 complete() { install -D -m 644 <(_ARTIFACTD_COMPLETE="source_$1" "$root$prefix/bin/python" -c 'from artifactd.cli import main; main()') "$root/$2"; }
@@ -133,7 +133,7 @@ pack() {
     # Modules keep their times in the archive, so that their bytecode, made from them here, stays good: no user of the
     # service may write it, and each start would compile anew.
     find "$tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-    "$python" -m compileall -q -j 2 -s "$tree" --invalidation-mode timestamp "$tree$prefix/lib" >/dev/null || true
+    "$python" -m compileall -q -j 2 -s "$tree" -p / --invalidation-mode timestamp "$tree$prefix/lib" >/dev/null || true
     find "$tree" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
     find "$tree" -type d -exec chmod 755 {} +
     mkdir "$tree/DEBIAN"
