@@ -70,7 +70,8 @@ def in_words(cls: type[T]) -> type[T]:
     """Have all questions of a class, which has a ``path``, raise ``LedgerError`` where the ledger is damaged."""
     for name in dir(cls):
         method = getattr(cls, name)
-        if callable(method) and not name.startswith("_") and name not in _EFFECTS:
+        told_above = hasattr(method, "__wrapped__")
+        if callable(method) and not name.startswith("_") and name not in _EFFECTS and not told_above:
             setattr(cls, name, _telling(method))
     return cls
 

@@ -192,8 +192,8 @@ class Report(RunViews):
 
     def at(self, key: FileId) -> FileView | None:
         """What the ledger knows of the file of a row."""
-        row = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchone()
-        return None if row is None else _view(row)
+        rows = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchall()
+        return next((_view(row) for row in checked(rows, _VIEWED)), None)
 
     def files(
         self,
