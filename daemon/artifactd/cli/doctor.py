@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, masked
@@ -107,7 +108,7 @@ def _found(settings: Config | None, mistakes: ConfigError | None, *, quiet: bool
 def _print(findings: list[Finding]) -> None:
     table = tables.table("", "What", "Found", fold=("What", "Found"))
     for finding in findings:
-        found = Text(finding.detail)
+        found = Text(finding.detail if finding.level is Level.OK else coded(finding.detail))
         if finding.cure:
             found.append(f"\n{finding.cure}", style="bold")
         table.add_row(_MARKS[finding.level], finding.what, found)
