@@ -39,8 +39,8 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak),"
-	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium)"
-	@echo "and the Debian packages in a clean Debian (make test-deb: ten minutes)"
+	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium),"
+	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: ten minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
@@ -62,7 +62,7 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 
 # The folder that it is booted from is made once, and first: a minute, which no test shall be timed with.
 .PHONY: systemd-root
-systemd-root: $(INSTALLED)
+systemd-root: $(INSTALLED) ## The folder that test-systemd boots from, made once: a minute
 	tests/systemd/tools.sh
 	PYTHONPATH=tests $(BIN)/python -m systemd.box
 

@@ -39,6 +39,15 @@ def test_an_instance_has_a_configuration_and_a_state_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("template", [False, True])
+@pytest.mark.parametrize("user", [False, True])
+def test_a_configuration_and_a_state_elsewhere_are_named_to_it(user: bool, template: bool) -> None:
+    text = unit_text(user=user, template=template, config="/my/own config.toml", state_dir="/srv/state")
+    started = f'{PROGRAM} run --config "/my/own config.toml" --state-dir /srv/state'
+    assert directives(text)["ExecStart"] == [started]
+    assert directives(text).get("ReadWritePaths") == (None if user else ["/srv/state"])
+
+
+@pytest.mark.parametrize("template", [False, True])
 def test_a_users_form_needs_no_root_and_keeps_the_rest(template: bool) -> None:
     text = unit_text(user=True, template=template)
     unit, system = directives(text), directives(unit_text(template=template))

@@ -31,11 +31,16 @@ _HEAD_OF_A_USERS = """\
 _SEAL = "# `artifactd install-unit` writes this file anew as long as nobody has changed it: "
 
 
-def unit_text(*, program: str = PROGRAM, user: bool = False, template: bool = False) -> str:
+def unit_text(
+    *, program: str = PROGRAM, user: bool = False, template: bool = False,
+    config: str | None = None, state_dir: str | None = None,
+) -> str:  # fmt: skip
     """The unit.
 
     Args:
         program: The command's absolute path.
+        config: The configuration's, where it is not in its usual place.
+        state_dir: The state folder's, likewise.
         user: For a user's manager (``systemctl --user``) and not for the system's.
         template: For several instances (``artifactd@NAME.service``), each with a configuration and a state of its own.
     """
@@ -44,6 +49,19 @@ def unit_text(*, program: str = PROGRAM, user: bool = False, template: bool = Fa
         text = _for_a_user(text)
     if template:
         text = _for_instances(text, user=user)
+    if config is not None:
+        text = re.sub(r"(?m)^(ExecStart=.* --config )\S+", lambda found: found[1] + _word(config), text)
+    if state_dir is not None:
+        text = re.sub(
+            r"(?m)^(ExecStart=.*?)( --state-dir \S+)?$",
+            lambda found: f"{found[1]} --state-dir {_word(state_dir)}",
+            text,
+        )
+    if state_dir is not None and not user:
+        strict = "ProtectSystem=strict\n"
+        text = text.replace(
+            strict, f"{strict}# But for the state folder, which is elsewhere.\nReadWritePaths={_word(state_dir)}\n"
+        )
     return text.replace(f"ExecStart={PROGRAM} ", f"ExecStart={_word(program)} ")
 
 

@@ -35,6 +35,8 @@ def install_unit(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Also in the place of one that somebody has changed.")] = False,
     print_: Annotated[bool, typer.Option("--print", help="Print it, and write nothing.")] = False,
+    config: common.ConfigOption = None,
+    state_dir: common.StateDirOption = None,
     program: Annotated[
         Path | None,
         typer.Option(
@@ -46,8 +48,12 @@ def install_unit(
 
     Into /etc/systemd/system, as root; with --user into ~/.config/systemd/user.
     One that is there already is renewed, unless somebody has changed it.
+    What --config and --state-dir name, it has the service use.
     """
-    text = unit_text(program=str(program or this_program()), user=user, template=template)
+    text = unit_text(
+        program=str(program or this_program()), user=user, template=template,
+        config=_absolute(config), state_dir=_absolute(state_dir),
+    )  # fmt: skip
     if print_:
         sys.stdout.write(text)
         return
@@ -69,6 +75,10 @@ def this_program() -> Path:
     raise InstallError(
         "this program's own path is not known", "Name it: artifactd install-unit --program /path/to/artifactd"
     )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else os.path.abspath(path.expanduser())
 
 
 def _folder(*, user: bool) -> Path:
