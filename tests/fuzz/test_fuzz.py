@@ -8,7 +8,7 @@ from fuzz import targets
 from fuzz.engine import FoundError, HangError, Target, give, input_of
 from fuzz.shrinking import search
 
-_SOME, _FEW = 150, 25
+_SOME, _FEW = 100, 12
 
 
 @pytest.mark.parametrize("name", targets.ALL)
@@ -17,7 +17,7 @@ def test_a_few_inputs_are_stood(name: str) -> None:
     few = _FEW if name in targets.SLOW else _SOME
     assert give(target, 1, range(few)) == few
     if name not in targets.SLOW:
-        search(target, 20, 1)
+        search(target, 10, 1)
 
 
 def test_a_whole_run_is_a_million_inputs_and_more() -> None:
