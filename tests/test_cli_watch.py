@@ -22,7 +22,6 @@ from rich.console import Console
 
 import ledger_rows
 from artifactd.cli import watch
-from artifactd.cli.keys import named
 from artifactd.cli.watch import Choice, Rates, Screen
 from artifactd.standing import read
 from cli_support import Book, own_environment
@@ -226,11 +225,6 @@ def test_keys_lead_from_choice_to_choice() -> None:
         choice = choice.after("s")
     assert choice is not None
     assert choice.sort == 1
-
-
-def test_keys_are_told_by_name() -> None:
-    data = "q/é日".encode() + b"\x1b[A\x1b[6~\x1bOB\r\x7f\t\x1b \x01\xff"
-    assert named(data) == ["q", "/", "é", "日", "up", "page down", "down", "enter", "back", "tab", "escape", " "]
 
 
 def test_rates_are_those_of_the_last_seconds() -> None:

@@ -41,6 +41,8 @@ def test_headers_hold_a_browser_to_what_is_meant() -> None:
 def test_a_query_is_read_with_its_last_values_and_may_not_be_endless() -> None:
     assert ask(path="/page?text=a%20%3C&x=1&x=2").said.endswith(b"{'text': 'a <', 'x': '2'}")
     assert status(ask(path="/page?" + "x" * 5000)) == 414
+    assert status(ask(path="http://[")) == 400
+    assert ask(path="/page?text=%ff%00&x=%26").said.endswith(repr({"text": "\ufffd\0", "x": "&"}).encode())
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

@@ -44,6 +44,11 @@ def listening() -> Iterator[Made]:
     assert ended == [True] * len(made)
 
 
+def _answered(line: http.client.HTTPConnection) -> int:
+    line.request("GET", "/events")
+    return line.getresponse().status
+
+
 def ask(
     listener: Listener, path: str = "/metrics", method: str = "GET", host: str | None = None, **headers: str
 ) -> tuple[int, bytes]:
@@ -165,7 +170,7 @@ def test_who_listens_is_told_what_goes_on_until_the_end(monkeypatch: pytest.Monk
         readers[0].close()
         lines[0].close()
         with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as again:
-            wait_for(lambda: (again.request("GET", "/events"), again.getresponse().status)[1] == 200, "there is room")
+            wait_for(lambda: _answered(again) == 200, "there is room")
     finally:
         listener.close()
     for line, reader in zip(lines[1:], readers[1:], strict=True):

@@ -171,6 +171,22 @@ def test_of_large_pieces_what_came_before_is_sent(tmp_path: Path) -> None:
     assert told == [0, 4, 0, 6]
 
 
+def test_a_large_piece_is_hashed_while_it_is_sent(big: int) -> None:
+    """Google's pieces are of 100 MiB: one after the other, hashing would take its time before each of them."""
+    with hashing(big, None, near=True) as digest_is, tether.Pieces(f"/proc/self/fd/{big}") as stream:
+        stream.read(3 * APART)
+        wait_for(lambda: not waits_for_hash(3 * APART), "all of the piece is hashed")
+        assert not _came(digest_is)
+        stream.read(3 * APART)
+        wait_for(lambda: _came(digest_is), "the last piece is hashed before it is sent")
+
+
+def waits_for_hash(count: int) -> bool:
+    pair = tether._held
+    assert pair is not None
+    return pair._hashed < count
+
+
 PART = 8 * MIB
 
 

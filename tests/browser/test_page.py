@@ -194,7 +194,8 @@ def picture(page: Any, file: Path) -> None:
     from PIL import Image
 
     with Image.open(BytesIO(page.screenshot(full_page=True))) as taken:
-        taken.convert("RGB").quantize(32, dither=Image.Dither.NONE).save(file, optimize=True)
+        few = taken.convert("RGB").quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(file, optimize=True)
 
 
 PLAIN = """(drop) => {

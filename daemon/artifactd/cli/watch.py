@@ -323,8 +323,8 @@ def _moments(report: Report, folder: Path) -> Iterator[Standing]:
     now, version, asked, not_before = None, -1, 0.0, 0.0
     while True:
         seen, begun = report.version(), time.monotonic()
-        changed = seen != version and begun >= not_before
-        if now is None or changed or begun - asked > _AT_LEAST_EVERY:
+        wanted = seen != version or begun - asked > _AT_LEAST_EVERY
+        if now is None or (wanted and begun >= not_before):
             before = time.thread_time()
             now, version = read(report, folder), seen
             asked = time.monotonic()

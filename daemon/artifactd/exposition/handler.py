@@ -123,7 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
             refusal = _refusal(door.token_file, self.headers.get("Authorization", ""))
             if refusal:
                 return refusal
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:  # an address such as http://[
+            return plain(HTTPStatus.BAD_REQUEST, "that is no address")
         if url.path == door.stream:
             if not self._room:
                 return plain(HTTPStatus.SERVICE_UNAVAILABLE, "too many listen already")

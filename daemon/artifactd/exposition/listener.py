@@ -94,7 +94,8 @@ class Listener:
         self._open = False
         with suppress(OSError):
             self._wake.send(b"x")
-        self._thread.wait(2 * PATIENCE)
+        if not self._thread.wait(2 * PATIENCE):
+            self._socket.close()  # whatever it is at: the address is free for whoever comes after
 
     def _serve(self) -> None:
         try:

@@ -18,7 +18,7 @@ from artifactd.exposition.asked import Answer, Asked, plain
 from artifactd.exposition.counts import Counts
 from artifactd.exposition.links import run_page
 from artifactd.ledger import Blockage, FileView, State
-from artifactd.ledger.browse import Wanted
+from artifactd.ledger.browse import NoSuchPageError, Wanted
 from artifactd.ledger.runviews import RunView
 from artifactd.metrics import Figures
 from artifactd.secrets import mask
@@ -106,7 +106,7 @@ class View:
             )  # fmt: skip
             with self._counts.browser.snapshot():
                 page = self._counts.browser.page(wanted)
-        except ValueError as exc:
+        except NoSuchPageError as exc:
             return plain(HTTPStatus.BAD_REQUEST, str(exc))
         return _json({"at": now, "files": [_file(file, now) for file in page.files], "after": page.after})
 
@@ -116,7 +116,7 @@ class View:
         fits = _FITTING.get(query.get("show", "all"))
         try:
             before = _number(query.get("after", ""))
-        except ValueError as exc:
+        except NoSuchPageError as exc:
             return plain(HTTPStatus.BAD_REQUEST, str(exc))
         if fits is None:
             return plain(HTTPStatus.BAD_REQUEST, "there is " + ", ".join(_FITTING))
@@ -200,12 +200,12 @@ def _number(text: str) -> int | None:
     """A row's number.
 
     Raises:
-        ValueError: It is none.
+        NoSuchPageError: It is none.
     """
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise ValueError(f"{text[:20]!r} is no number of a row")
+        raise NoSuchPageError(f"{text[:20]!r} is no number of a row", "Begin with the first page")
     return int(text)
 
 

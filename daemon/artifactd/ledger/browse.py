@@ -7,11 +7,14 @@ page ends after so many rows that were looked at, and says where the next one go
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifactd.errors import ArtifactdError
+from artifactd.ledger.damage import blob, in_words
 from artifactd.ledger.report import Report
 from artifactd.ledger.rows import FileId, FileView, State
 
@@ -105,6 +108,11 @@ class FilePage:
     after: str | None
 
 
+class NoSuchPageError(ArtifactdError):
+    """What was asked for names no choice, or goes on from nowhere."""
+
+
+@in_words
 class Browser(Report):
     """A second pair of eyes that cannot write.
 
@@ -120,11 +128,11 @@ class Browser(Report):
         """A page of files of the active roots.
 
         Raises:
-            ValueError: `wanted` names no choice, or goes on from nowhere.
+            NoSuchPageError: `wanted` names no choice, or goes on from nowhere.
         """
         walks = CHOICES.get(wanted.choice)
         if walks is None:
-            raise ValueError(f"there is no choice {wanted.choice!r}")
+            raise NoSuchPageError(f"there is no choice {wanted.choice!r}", f"Ask for one of: {', '.join(CHOICES)}")
         first, key = _place(wanted.after, walks)
         most = max(1, min(wanted.most, MOST))
         found: list[tuple[int, list[Any]]] = []
@@ -145,7 +153,7 @@ class Browser(Report):
         if len(found) > most:
             del found[most:]
             stopped = found[-1]
-        views = [self.at(FileId(row[-2], bytes(row[-1]))) for _, row in found]
+        views = [self.at(FileId(row[-2], blob(row[-1]))) for _, row in found]
         return FilePage([v for v in views if v is not None], None if stopped is None else _cursor(*stopped))
 
     def _rows(self, walk: _Walk, run: int | None, key: list[Any]) -> tuple[str, list[Any]]:
@@ -167,7 +175,7 @@ class Browser(Report):
         row = self._con.execute("SELECT root, folder FROM runs WHERE id = ?", (run,)).fetchone()
         if row is None:
             return "SELECT 0 WHERE FALSE", []
-        root, rel = row[0], bytes(row[1])
+        root, rel = row[0], blob(row[1])
         if not rel:
             return "SELECT id FROM folders WHERE root = ?", [root]
         # '0' is the byte after '/'
@@ -197,20 +205,20 @@ def _filtered(
 
 
 def _cursor(walk: int, key: list[Any]) -> str:
-    return json.dumps([walk, *key[:-1], bytes(key[-1]).hex()], separators=(",", ":"))
+    return json.dumps([walk, *key[:-1], blob(key[-1]).hex()], separators=(",", ":"))
 
 
 def _place(after: str, walks: tuple[_Walk, ...]) -> tuple[int, list[Any]]:
     """The walk and the key that a cursor names.
 
     Raises:
-        ValueError: It is none of these walks.
+        NoSuchPageError: It is none of these walks.
     """
     if not after:
         return 0, []
-    read = json.loads(after) if len(after) < _LONGEST else None
-    match read:
-        case [int(walk), *numbers, str(name)] if 0 <= walk < len(walks) and len(numbers) + 1 == len(walks[walk].by):
-            if all(type(n) in (int, float) and abs(n) < 2**63 for n in numbers):
-                return walk, [*numbers, bytes.fromhex(name)]
-    raise ValueError("that is no place to go on from")
+    with contextlib.suppress(ValueError, RecursionError):  # of what is no JSON, or no hexadecimal
+        match json.loads(after) if len(after) < _LONGEST else None:
+            case [int(walk), *numbers, str(name)] if 0 <= walk < len(walks) and len(numbers) + 1 == len(walks[walk].by):
+                if all(type(n) in (int, float) and abs(n) < 2**63 for n in numbers):
+                    return walk, [*numbers, bytes.fromhex(name)]
+    raise NoSuchPageError("that is no place to go on from", "Begin with the first page")

@@ -23,6 +23,7 @@ from artifactd.ledger.damage import (
     blob,
     checked,
     in_words,
+    one_state,
 )
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import CLASH
@@ -103,11 +104,8 @@ class Report(RunViews):
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see one state of the ledger."""
-        self._con.execute("BEGIN")
-        try:
+        with one_state(self._con, self.path):
             yield
-        finally:
-            self._con.execute("COMMIT")
 
     def version(self) -> int:
         """A number that moves when another process wrote into the ledger."""
@@ -192,8 +190,8 @@ class Report(RunViews):
 
     def at(self, key: FileId) -> FileView | None:
         """What the ledger knows of the file of a row."""
-        row = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchone()
-        return None if row is None else _view(row)
+        rows = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchall()
+        return next((_view(row) for row in checked(rows, _VIEWED)), None)
 
     def files(
         self,

@@ -62,10 +62,18 @@ class Tether:
         if sums is None:
             return None
         with self._moved:
-            self._needed = max(self._needed, number * sums.part)
-            self._moved.notify_all()
+            self._need(number * sums.part)
             self._moved.wait_for(lambda: self._loose or sums.made(number) is not None)
             return sums.made(number, all_fed=self._through)
+
+    def begun(self, end: int) -> None:
+        """The bytes before `end` are in the sender's memory, and on their way: they may be hashed meanwhile."""
+        with self._moved:
+            self._need(end)
+
+    def _need(self, end: int) -> None:
+        self._needed = max(self._needed, end)
+        self._moved.notify_all()
 
     def _go_on(self, count: int, side: int) -> None:
         with self._moved:
@@ -146,4 +154,7 @@ class Pieces(io.FileIO):
         at = self.tell()
         told, self._told = self._told, at
         sent(at - told)
-        return super().read(-1 if size is None else size) or b""
+        piece = super().read(-1 if size is None else size) or b""
+        if (tether := _held) is not None:
+            tether.begun(at + len(piece))
+        return piece

@@ -31,12 +31,11 @@ function say(id, text) {
 
 // A cell is {text, as, of, title, link, press, cure, part}; it is made anew only when it says something else, so that
 // the focus and what is selected stay where they are.
-function cell(td, wanted, heading) {
+function cell(td, wanted) {
   const key = JSON.stringify(wanted);
   if (td.kept === key) return;
   td.kept = key;
   td.className = wanted.as || "";
-  if (heading) td.scope = "row";
   let inner;
   if (wanted.part !== undefined) {
     inner = document.createElement("progress");
@@ -77,6 +76,7 @@ function cell(td, wanted, heading) {
 function fill(table, rows, nothing) {
   const body = at(table).tBodies[0];
   const columns = at(table).tHead.rows[0].cells.length;
+  const named = Number(at(table).dataset.named); // the column that says which row it is
   if (!rows.length) {
     const row = document.createElement("tr");
     const td = document.createElement("td");
@@ -90,9 +90,13 @@ function fill(table, rows, nothing) {
   while (body.rows.length > rows.length) body.deleteRow(-1);
   while (body.rows.length < rows.length) {
     const row = body.insertRow();
-    for (let n = 0; n < columns; n += 1) row.append(document.createElement(n ? "td" : "th"));
+    for (let n = 0; n < columns; n += 1) {
+      const made = document.createElement(n === named ? "th" : "td");
+      if (n === named) made.scope = "row";
+      row.append(made);
+    }
   }
-  rows.forEach((cells, n) => cells.forEach((wanted, m) => cell(body.rows[n].cells[m], wanted, m === 0)));
+  rows.forEach((cells, n) => cells.forEach((wanted, m) => cell(body.rows[n].cells[m], wanted)));
 }
 
 // -- how all stands --------------------------------------------------------------------------------------------------
@@ -127,6 +131,7 @@ function overview(now) {
   say("more-stored", size(now.bytes.stored));
   say("more-failed", now.files.failed ? "see below why" : "");
   say("program", "artifactd " + now.program + ".");
+  document.title = (now.files.failed ? "(" + count.format(now.files.failed) + " failed) " : "") + "artifactd";
   const live = at("live");
   live.dataset.state = now.stalled ? "lost" : "live";
   say("live", now.stalled ? "The service's loop stands still" : "The service is working");
@@ -210,6 +215,12 @@ function why(file) {
   return file.why + (file.tries ? " (" + file.tries + (file.tries === 1 ? " try" : " tries") + " so far)" : "");
 }
 
+function when(file) {
+  if (file.state === "stored") return moment(file.stored_at);
+  if (!file.next) return "";
+  return file.next * 1000 > Date.now() ? "next at " + moment(file.next) : "now";
+}
+
 let only = null;
 
 const UNFINISHED = "None among the many that were looked at so far. The next page looks further.";
@@ -220,7 +231,7 @@ const files = new Pages("files", (rows, unfinished) => fill("files", rows.map((f
   { text: size(file.state === "stored" ? file.stored_size : file.size), as: "number" },
   { text: file.run ? file.experiment + " / " + file.run : "–", link: file.link, as: "run" },
   { text: why(file), cure: file.cure, as: "words" },
-  { text: file.state === "stored" ? moment(file.stored_at) : file.next ? "next at " + moment(file.next) : "" },
+  { text: when(file) },
 ]), unfinished ? UNFINISHED : "There is no such file."), () => (only === null ? {} : { run: only }));
 
 const runs = new Pages("runs", (rows) => fill("runs", rows.map((run) => {
@@ -292,14 +303,14 @@ function listen() {
   events.onopen = () => { shown = null; };
   events.onmessage = (event) => {
     clearTimeout(doubt);
+    doubt = 0;
     const now = JSON.parse(event.data);
     overview(now);
     seen = now.version;
     refresh();
   };
   events.onerror = () => {
-    clearTimeout(doubt);
-    doubt = setTimeout(() => lost(""), 5000);
+    doubt = doubt || setTimeout(() => lost(""), 5000);
     if (events && events.readyState === EventSource.CLOSED) { events = null; setTimeout(listen, 5000); }
   };
 }
