@@ -60,12 +60,17 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 	tests/stores/tools.sh
 	$(PYTEST) -n $(STORE_WORKERS) -m "stores and not big and not wide" tests/stores
 
-# The folder that it is booted from is made first: a minute, which no test shall be timed with.
-.PHONY: test-systemd
-test-systemd: $(INSTALLED) ## The units in a real systemd in a root of its own; as root; installs systemd-nspawn where it is missing
+# The folder that it is booted from is made once, and first: a minute, which no test shall be timed with.
+.PHONY: systemd-root
+systemd-root: $(INSTALLED)
 	tests/systemd/tools.sh
 	PYTHONPATH=tests $(BIN)/python -m systemd.box
-	$(PYTEST) -m "systemd" tests/systemd
+
+# These wait for the service more than they compute.
+SYSTEMD_WORKERS ?= 3
+.PHONY: test-systemd
+test-systemd: systemd-root ## The units in a real systemd in a root of its own; as root; installs systemd-nspawn where it is missing
+	$(PYTEST) -n $(SYSTEMD_WORKERS) -m systemd tests/systemd
 
 .PHONY: test-stores-big
 test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here, and 400 elections of 32 hosts: 30 GB of disk, an hour

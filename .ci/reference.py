@@ -1,4 +1,4 @@
-"""Writes ``docs/reference/``: what the code itself knows of its commands, keys, metrics, JSON and exit codes.
+"""Writes ``docs/reference/`` and the list of errors: what the code knows of its commands, keys, metrics, JSON, codes.
 
 ``make docs`` runs it; ``tests/test_docs_reference.py`` sees that what is checked in is what it writes. What keys are
 for stands in ``config.example.toml``, where users read it first, and nowhere else.
@@ -19,12 +19,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from artifactd import errors
+from artifactd.causes import CAUSES
 from artifactd.cli import app
 from artifactd.config.model import Config, RouteConfig, WatchConfig
 from artifactd.config.schema import all_keys, field_at, is_list, table_of
 
 PROJECT = Path(__file__).resolve().parent.parent
-REFERENCE = PROJECT / "docs" / "reference"
+DOCS = PROJECT / "docs"
 _MADE = "<!-- Written by .ci/reference.py (make docs): change the code, not this page. -->\n\n"
 
 _KEYS_HEAD = """# Configuration
@@ -51,6 +52,25 @@ _MANIFEST_HEAD = """
 `artifactd/manifest.json` in a run; what it is for stands in [its page](../manifest.md). As a schema:
 [manifest.schema.json](../manifest.schema.json).
 """
+_CODES_HEAD = """# Error codes
+
+An error whose cause is known ends with its code, as `[AD301]`: in `status`, `explain`, `sync`, `exec`, `check`,
+`doctor`, in the log and in messages to people. A code stays what it is; one that is gone is not given again. Other
+errors are quoted as they came.
+
+*Waits* and *is tried again* mean that nothing is to be done for the files themselves: they go once the cause is
+mended. *Failed* means that `artifactd retry` is needed, unless the file changes.
+"""
+_GROUPS = {
+    "The server, and the way to it": ("AD1",),
+    "The store": ("AD20", "AD21", "AD22"),
+    "SFTP": ("AD25",),
+    "Files": ("AD3",),
+    "Runs": ("AD4",),
+    "What files say": ("AD5",),
+    "This host": ("AD7",),
+    "The configuration": ("AD8",),
+}
 _TYPES = {
     "absolute_path": "absolute path", "_duration": 'duration, as `"5s"`', "_size": 'size, as `"1GiB"`',
     "_until": '`"never"` or a duration', "_limit": 'bytes/s, as `"10MiB"`, or a timetable',
@@ -61,13 +81,14 @@ _TYPES = {
 
 
 def pages() -> dict[str, str]:
-    """Each page of the reference with its text, by its name in ``docs/reference/``."""
+    """Each page with its text, by its name in ``docs/``."""
     made = {
-        "commands.md": commands(),
-        "configuration.md": configuration(),
-        "metrics.md": metrics(),
-        "json.md": schemas(),
-        "exit-codes.md": exit_codes(),
+        "reference/commands.md": commands(),
+        "reference/configuration.md": configuration(),
+        "reference/metrics.md": metrics(),
+        "reference/json.md": schemas(),
+        "reference/exit-codes.md": exit_codes(),
+        "errors/index.md": error_codes(),
     }
     return {name: _MADE + text for name, text in made.items()}
 
@@ -327,14 +348,27 @@ def exit_codes() -> str:
     return f"# Exit codes\n\n{table}\n" + "\n".join(rows) + "\n"
 
 
+# -- error codes ---------------------------------------------------------------------------------------------------
+
+
+def error_codes() -> str:
+    """The list of causes, by the groups that their numbers have."""
+    parts = [_CODES_HEAD]
+    by_code = sorted(CAUSES, key=lambda cause: cause.code)
+    for heading, group in _GROUPS.items():
+        rows = [f"| [{c.code}]({c.code}.md) | {c.what} |" for c in by_code if c.code.startswith(group)]
+        parts.append(f"## {heading}\n\n| code | what happened |\n|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
 def main() -> None:
     """Write what differs, and say so."""
-    REFERENCE.mkdir(exist_ok=True)
     for name, text in pages().items():
-        page = REFERENCE / name
+        page = DOCS / name
         if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(text, encoding="utf-8")
-            print(f"docs/reference/{name} is new")
+            print(f"docs/{name} is new")
 
 
 if __name__ == "__main__":

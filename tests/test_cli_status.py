@@ -78,7 +78,7 @@ def test_json_is_the_contract(book: Book) -> None:
         "failures": [
             {
                 "path": str(failed),
-                "error": "the service's user may not read it",
+                "error": "the service's user may not read it [AD301]",
                 "kind": "permanent",
                 "attempts": 1,
                 "next_try": None,
@@ -191,7 +191,7 @@ def test_it_says_who_works(book: Book) -> None:
 def test_without_a_ledger(book: Book, tmp_path: Path) -> None:
     done = call("status", "--json", "--state-dir", tmp_path / "none")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert f"no ledger at {tmp_path}/none/ledger.db" in done.stderr
+    assert f"no ledger at {tmp_path}/none/ledger.db [AD702]\n" in done.stderr
 
 
 def test_watch_shows_each_change_and_ends_by_ctrl_c(book: Book) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 import reference
 import site_hook
+from artifactd.causes import CAUSES
 from artifactd.cli.status import as_data
 from artifactd.config import Config, load_config
 from artifactd.config.schema import all_keys, field_at, table_of
@@ -46,8 +48,12 @@ def navigation() -> list[str]:
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    written = {page.name: page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md")}
-    assert written == reference.pages(), "make docs writes it anew"
+    pages = reference.pages()
+    assert {f"reference/{page.name}" for page in (DOCS / "reference").glob("*.md")} <= pages.keys()
+    for name, text in pages.items():
+        assert (DOCS / name).read_text(encoding="utf-8") == text, f"make docs writes {name} anew"
+    listed = re.findall(r"(?m)^\| \[(AD\d+)\]", pages["errors/index.md"])
+    assert sorted(listed) == sorted(cause.code for cause in CAUSES), "each in one group"
 
 
 def test_each_key_is_explained_where_users_read_it_first() -> None:
@@ -85,7 +91,7 @@ def test_the_schema_of_status_is_that_of_the_code(tmp_path: Path) -> None:
 
 def test_each_page_has_its_place_in_the_navigation() -> None:
     there = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} | set(site_hook.PAGES.values())
-    apart = {"pt/readme.md", "reporting.md"} | {page for page in there if re.fullmatch(r"errors/AD\d+\.md", page)}
+    apart = {"reporting.md"} | {page for page in there if re.fullmatch(r"errors/AD\d+\.md", page)}
     named = navigation()
     assert len(named) == len(set(named))
     assert there - apart == set(named)
@@ -99,6 +105,46 @@ def test_each_configuration_that_a_page_shows_loads(page: Path, tmp_path: Path) 
             parse_settings(block.encode())
         else:
             loaded(block, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("english", "portuguese"), [("README.md", "README.pt.md"), ("docs/tutorial.md", "docs/pt/tutorial.md")]
+)
+def test_a_translated_page_has_the_same_blocks_and_tables(english: str, portuguese: str) -> None:
+    ours, theirs = ((PROJECT / page).read_text(encoding="utf-8") for page in (english, portuguese))
+    blocks = r"(?ms)^```\w+\n.*?^```$"
+    assert re.findall(blocks, ours) == re.findall(blocks, theirs)
+    prose = [re.sub(blocks, "", text) for text in (ours, theirs)]
+    for what, mark in (("headings", r"(?m)^#+ "), ("rows", r"(?m)^\|"), ("points", r"(?m)^- ")):
+        here, there = (len(re.findall(mark, text)) for text in prose)
+        assert here == there, f"{what}: {here} and {there}"
+
+
+def test_the_pod_of_the_page_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = re.findall(r"(?ms)^```yaml\n(.*?)^```$", (DOCS / "how-to" / "kubernetes.md").read_text(encoding="utf-8"))
+    [sidecar] = yaml.safe_load(block)["spec"]["template"]["spec"]["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    for variable in sidecar["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    file = tmp_path / "config.toml"
+    file.touch()
+    config = load_config(file)
+    assert config.state_dir == Path("/state")
+    assert [(watch.path, watch.run_scope) for watch in config.watch] == [(Path("/drop"), "fleet")]
+    mounted = {mount["mountPath"] for mount in sidecar["volumeMounts"]}
+    assert mounted == {"/drop", "/state"}
+
+
+def test_each_script_of_a_how_to_is_one() -> None:
+    for page in sorted((DOCS / "how-to").glob("*.md")):
+        blocks = r"(?ms)^( *)```(sh|python)\n(.*?)^ *```$"
+        for indent, language, text in re.findall(blocks, page.read_text(encoding="utf-8")):
+            script = re.sub(rf"(?m)^{indent}", "", text)
+            if language == "python":
+                compile(script, page.name, "exec")
+                continue
+            done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{page.name}: {done.stderr}"
 
 
 def loaded(text: str, base: Path) -> Config:

@@ -60,6 +60,22 @@ def test_a_value_that_cannot_be_and_a_table_that_is_not_there_are_told_in_words(
     assert "move it away" in str(told.value)
 
 
+def test_what_is_asked_at_one_moment_is_told_in_words_too(ledger: Path) -> None:
+    with contextlib.closing(Report(ledger.parent)) as report:
+        change(ledger, "DROP TABLE files")
+
+        def ask() -> None:
+            with report.snapshot():
+                report._con.execute("COMMIT")  # as SQLite does by itself where the file is damaged
+                report.totals()
+
+        with pytest.raises(LedgerError, match="cannot be used"):
+            ask()
+        assert not report._con.in_transaction
+    with pytest.raises(LedgerError, match="cannot be used"), report.snapshot():
+        pytest.fail("a file that cannot be read has no state")
+
+
 def test_the_service_and_its_helpers_tell_it_likewise(ledger: Path) -> None:
     change(
         ledger,

@@ -157,16 +157,17 @@ class Engine:
         )
 
     def limit(self, config: Config) -> bool:
-        """Begin to work by this configuration if its limits, or who is told of trouble, are all that is new in it.
+        """Begin to work by this configuration if its limits, or who is told of things, are all that is new in it.
 
-        Uploads under way go on by it.
+        Uploads under way go on by it. Whoever tells of trouble, and serves metrics, takes the new settings itself.
 
         Returns:
             False where that is not the difference, and nothing was done.
         """
         limits = {name: getattr(config.upload, name) for name in ("bandwidth_limit", "read_limit")}
         upload = self.config.upload.model_copy(update=limits)
-        changed = self.config.model_copy(update={"upload": upload, "notify": config.notify})
+        told = {"notify": config.notify, "metrics": config.metrics}
+        changed = self.config.model_copy(update={"upload": upload, **told})
         if changed != config or config == self.config:  # who asks for what there is means a new beginning
             return False
         self.config = config

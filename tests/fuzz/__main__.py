@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 
@@ -70,10 +72,12 @@ def main() -> None:
 
 def _guided(target: Target, number: int, seed: int) -> tuple[int, list[str]]:
     """How many inputs atheris gave, and what it says if one was not stood."""
-    command = [sys.executable, "-m", "fuzz.guided", target.name, str(number), str(seed or 1)]
+    folder = tempfile.mkdtemp(prefix="artifactd-fuzz-")
+    command = [sys.executable, "-m", "fuzz.guided", target.name, str(number), str(seed or 1), folder]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     runs = [int(n) for n in re.findall(r"(?m)^(?:Done |#)(\d+)", done.stderr)]
     if done.returncode == 0:
+        shutil.rmtree(folder)
         return max(runs, default=0), []
     return max(runs, default=0), [f"  atheris ended with {done.returncode}:", done.stderr[-3000:]]
 

@@ -1,12 +1,11 @@
 """Inputs by atheris, which sees what code each of them reaches and goes on from there: one target, in this process.
 
-``python -m fuzz.guided TARGET INPUTS SEED``; ends as libFuzzer does, and leaves what it found in ``crash-…``.
+``python -m fuzz.guided TARGET INPUTS SEED FOLDER``; ends as libFuzzer does, and leaves what it found in FOLDER/crash-….
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from fuzz.engine import SECONDS
 def main() -> None:
     """Do it; never returns."""
 
-    name, number, seed = sys.argv[1:]
+    name, number, seed, place = sys.argv[1:]
     atheris: Any = import_module("atheris")  # it is not everywhere
     with atheris.instrument_imports(include=["artifactd"]):
         from fuzz import targets
     targets.hush()
     target = targets.ALL[name]
-    folder = Path(tempfile.mkdtemp(prefix="artifactd-fuzz-"))
+    folder = Path(place)
     corpus = folder / "corpus"
     corpus.mkdir()
     for index, example in enumerate(target.examples):

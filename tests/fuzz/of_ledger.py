@@ -115,30 +115,43 @@ def _needed(place: Path) -> None:
 
 
 def _served(place: Path) -> None:
-    """What the service asks from its start to a receipt; each error ends it, so the next is asked by another one."""
+    """What the service asks from its start to a receipt; an error ends it, and here the next one is asked still."""
     with contextlib.closing(Ledger(place)) as ledger, ledger.transaction():
-        root = ledger.use_roots([b"/drop"])[b"/drop"]
-        ledger.recover()
-        ledger.cut_waits(100.0, settle=5.0, retry=300.0)
-        for run, _ in ledger.runs_with_due():
-            ledger.run(run)
-            ledger.peek(run, 100.0, 10)
-            for file in ledger.claim(run, 100.0, 10, 10**9):
-                ledger.delivered(file, b"d" * 32, size=10, now=100, sent=True, due_again=101)
-        for rel in ledger.subfolders(root, b""):
-            folder, _ = ledger.folder(root, rel, create=True) or (0, "")
-            ledger.known_files(folder)
-            ledger.settled_files(folder)
-            ledger.want(folder, [Wanted(b"new", State.DUE, Signature(1, 2, 3, 4), 1, "", "new", 999, due_at=5.0)])
-        ledger.runs_to_end(dict(MARKERS))
-        ledger.runs_to_update("http://m")
-        ledger.rows_to_describe([*MARKERS])
-        ledger.under_way(root)
-        ledger.quiet(root, 100.0, nested=False)
-        ledger.blockages()
-        ledger.release_idle(100.0)
-        ledger.backlog()
-        ledger.waiting()
+        for ask in (_started, _delivered, _looked, _told, Ledger.backlog, Ledger.waiting, Ledger.blockages):
+            _in_words(lambda ask=ask: ask(ledger))  # type: ignore[misc]
+
+
+def _started(ledger: Ledger) -> None:
+    ledger.use_roots([b"/drop"])
+    ledger.recover()
+    ledger.cut_waits(100.0, settle=5.0, retry=300.0)
+    ledger.move_waits(5.0)
+
+
+def _delivered(ledger: Ledger) -> None:
+    for run, _ in ledger.runs_with_due():
+        ledger.run(run)
+        ledger.peek(run, 100.0, 10)
+        for file in ledger.claim(run, 100.0, 10, 10**9):
+            ledger.delivered(file, b"d" * 32, size=10, now=100, sent=True, due_again=101)
+    ledger.release_idle(100.0)
+
+
+def _looked(ledger: Ledger) -> None:
+    for rel in (b"e/r0", *ledger.subfolders(1, b"")):
+        folder, _ = ledger.folder(1, rel, create=True) or (0, "")
+        ledger.known_files(folder)
+        ledger.settled_files(folder)
+        ledger.want(folder, [Wanted(b"new", State.DUE, Signature(1, 2, 3, 4), 1, "", "new", 999, due_at=5.0)])
+        ledger.forget(folder, [b"f0"])
+
+
+def _told(ledger: Ledger) -> None:
+    ledger.runs_to_end(dict(MARKERS))
+    ledger.runs_to_update("http://m")
+    ledger.rows_to_describe([*MARKERS])
+    ledger.under_way(1)
+    ledger.quiet(1, 100.0, nested=False)
 
 
 _WHOLE = _made()

@@ -17,6 +17,7 @@ from artifactd.config import ConfigError, load_config
 from artifactd.config.sources import environment
 from artifactd.manifest import File, Folder, Manifest, ManifestError, write
 from artifactd.manifest import read as read_manifest
+from artifactd.notify.keeping import FILE_NAME, load
 from artifactd.reading.dataset import read_shape
 from artifactd.reading.keys import MAX_KEY_CHARACTERS
 from artifactd.reading.metrics import read_metrics
@@ -271,6 +272,19 @@ _MANIFEST_WORDS = [
 ]  # fmt: skip
 
 
+_KEPT = (
+    b'{"version":1,"waiting":{"/d":3.0},"told":{"command:1":{"tried_at":7.5,"known":[["disk","/s",5.0,1],'
+    b'["lag","/d",1e9,2]]},"webhook:2":{"tried_at":null,"known":[]}}}'
+)
+
+
+def _remembered(data: bytes) -> None:
+    path = Path(_PLACE.name, FILE_NAME)
+    path.write_bytes(data)
+    for memory in load(Path(_PLACE.name)).memories.values():
+        assert all(math.isfinite(known.since) for known in memory.known.values())
+
+
 def _led(examples: list[bytes], kinds: int) -> list[bytes]:
     """Each with a first byte that says as which file it is read, while it may go on and once it has ended."""
     return [bytes([n + more]) + e for e in examples for n in range(kinds) for more in (0, 120)]
@@ -286,5 +300,6 @@ TARGETS = (
     Target("trainer", _trainer, [_TRAINER, b'{"eval_loss": 1, "epoch": 2.0}'], _METRIC_WORDS, share=40_000),
     Target("MLmodel", _model, [_MLMODEL], [*_PARAM_WORDS, b"../x", b"/etc", b"components: [a]\n"], share=15_000),
     Target("dataset", _dataset, [bytes([n]) + e for e in _METRICS for n in range(5)], _METRIC_WORDS, share=40_000),
+    Target("notify.json", _remembered, [_KEPT], _METRIC_WORDS, share=20_000),
     Target("manifest", _manifest, [_MANIFEST], _MANIFEST_WORDS, share=50_000),
 )  # fmt: skip

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import warnings
+
+from hypothesis.errors import HypothesisWarning
 
 from fuzz import of_answers, of_ledger, of_names, of_servers, of_texts
 from fuzz.engine import Target
@@ -20,3 +23,4 @@ SLOW = frozenset(target.name for target in (*of_ledger.TARGETS, *of_servers.TARG
 def hush() -> None:
     """Have no library log anything in this process."""
     logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore", HypothesisWarning)  # a ledger is long, shown as text

@@ -101,16 +101,14 @@ def test_a_kill_loses_nothing_and_sends_nothing_twice(host: Host) -> None:
 
 
 @pytest.mark.long
-def test_a_stop_in_the_middle_of_an_upload_keeps_its_deadline_and_the_upload_goes_on_after_it(host: Host) -> None:
+def test_a_stop_in_the_middle_of_an_upload_keeps_its_deadline_and_loses_nothing(host: Host) -> None:
     size = 40 * PAGE
     host.configure(more='[upload]\nbandwidth_limit = "1MiB"\n')
     host.write("e/r/big.bin", b"b" * size)
     host.start()
     wait_for(lambda: host.status().get("uploading") == 1, "the upload has begun")
-    # What the unit allows is 30 s; that of the service itself must be enough, as SIGKILL at its end would show.
-    before = _now(host)
     host.systemctl("stop", UNIT)
-    assert _now(host) - before < 30_000_000
+    # Had it taken longer than the unit allows, it would have been killed, and the result would be 'timeout'.
     assert host.show("ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
     (stopped,) = host.said("stopped")
     assert stopped["ARTIFACTD_STILL_DUE"] == "1"
@@ -156,8 +154,3 @@ def test_a_service_that_keeps_failing_is_started_for_ever_and_a_limit_of_starts_
     host.box.state.joinpath("ledger.db").rmdir()
     host.systemctl("reset-failed", UNIT)
     host.start()
-
-
-def _now(host: Host) -> int:
-    """Microseconds since the machine's start, by its own clock."""
-    return int(float(host.box.run("cat", "/proc/uptime").split()[0]) * 1_000_000)

@@ -23,6 +23,10 @@ def test_two_instances_at_once(booted: Box) -> None:
     install_template(booted)
     host = Host(booted)
     names = ("a", "b")
+    booted.run(
+        "useradd", "--system", "--home-dir", "/var/lib/artifactd-b", "--shell", "/usr/sbin/nologin", "artifactd-b"
+    )
+    host.drop_in("[Service]\nUser=artifactd-b\n", unit="artifactd@b.service")
     for name in names:
         (booted.etc / f"{name}.toml").write_text(f'[[watch]]\npath = "/data/drop/{name}"\nsettle = "0.3s"\n')
         (booted.etc / f"{name}.environment").write_text("MLFLOW_DISABLE_TELEMETRY=true\n")
@@ -36,6 +40,8 @@ def test_two_instances_at_once(booted: Box) -> None:
     assert first["MainPID"] != second["MainPID"]
     view = ("nsenter", "-t", first["MainPID"], "-m", "--")
     assert "Read-only" in booted.run(*view, "touch", "/var/lib/artifactd-b/new", check=False), "the other one's state"
+    as_second = ("setpriv", "--reuid", "artifactd-b", "--clear-groups", "--")
+    assert "Permission denied" in booted.run(*as_second, "ls", "/var/lib/artifactd-a", check=False)
     host.systemctl("stop", "artifactd@a")
     host.write("b/e/r/more.txt", b"more")
     host.wait_stored({"b.txt": b"b", "more.txt": b"more"}, state="/var/lib/artifactd-b")

@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.errors import Kind
 from artifactd.ledger import FileView, Report, State
@@ -113,7 +114,7 @@ def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
     for what, block in now.held.items():
         yield {
             "path": what,
-            "error": block.error,
+            "error": coded(block.error),
             "kind": block.kind,
             "attempts": block.attempts,
             "next_try": tables.iso(block.next_try),
@@ -123,7 +124,7 @@ def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
 def _failure(file: FileView) -> dict[str, Any]:
     return {
         "path": tables.path(file.path),
-        "error": file.error or "",
+        "error": coded(file.error or ""),
         "kind": file.kind if file.kind in set(Kind) else str(Kind.PERMANENT),
         "attempts": file.attempts,
         "next_try": tables.iso(next_try(file)),
@@ -145,7 +146,7 @@ def as_table(now: Standing, folder: Path, width: int) -> RenderableType:
         parts.append(
             tables.details(
                 [
-                    ("because", block.error),
+                    ("because", coded(block.error)),
                     (
                         "next try",
                         f"{tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}",
@@ -238,7 +239,7 @@ def _failures(now: Standing) -> Iterator[RenderableType]:
         yield Text("  " + tables.path(file.path), overflow="fold")
         yield tables.details(
             [
-                ("error", file.error or ""),
+                ("error", coded(file.error or "")),
                 ("tries", str(file.attempts) if file.attempts else ""),
                 ("next try", "" if again is None else tables.until(again)),
                 ("what to do", file.cure or ""),

@@ -6,6 +6,7 @@ the ledger's trouble, with its cure: a traceback names neither.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from artifactd.ledger import schema
 
 T = TypeVar("T")
 
-STRANGE = (sqlite3.Error, ValueError, TypeError, LookupError, OverflowError)
+STRANGE = (sqlite3.Error, ValueError, TypeError, LookupError, OverflowError, RecursionError)
 """What comes of asking a file that is damaged, or of what it answers."""
 
 Kinds: TypeAlias = tuple[type | tuple[type, ...], ...]
@@ -64,6 +65,20 @@ def told(path: Path, exc: Exception) -> schema.LedgerError:
     if isinstance(exc, sqlite3.Error):
         return schema.unusable(path, exc)
     return schema.unusable(path, f"it holds what makes no sense ({type(exc).__name__}: {exc})")
+
+
+@contextlib.contextmanager
+def one_state(con: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Have all that is read meanwhile see one state of the ledger at `path`, which nobody writes to by `con`."""
+    try:
+        con.execute("BEGIN")
+    except sqlite3.Error as exc:
+        raise told(path, exc) from exc
+    try:
+        yield
+    finally:
+        with contextlib.suppress(sqlite3.Error):  # what went wrong before may have ended it
+            con.execute("COMMIT")
 
 
 def in_words(cls: type[T]) -> type[T]:

@@ -23,6 +23,7 @@ from artifactd.ledger.damage import (
     blob,
     checked,
     in_words,
+    one_state,
 )
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import CLASH
@@ -103,11 +104,8 @@ class Report(RunViews):
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see one state of the ledger."""
-        self._con.execute("BEGIN")
-        try:
+        with one_state(self._con, self.path):
             yield
-        finally:
-            self._con.execute("COMMIT")
 
     def version(self) -> int:
         """A number that moves when another process wrote into the ledger."""

@@ -96,7 +96,10 @@ def redirected(url: str, location: str) -> Failure:
 
 
 def _without_user(uri: str) -> str:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # what was put together of the parts of a URL need be none
+        return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

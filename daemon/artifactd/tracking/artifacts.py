@@ -25,6 +25,7 @@ from artifactd.tracking.answers import check_answers
 from artifactd.tracking.blocks import refuse_uneven, tell_parts
 from artifactd.tracking.classify import classify
 from artifactd.tracking.links import linked
+from artifactd.tracking.own import refuse_state_folder
 from artifactd.tracking.steady import ChangedError, install, opens_by_us, steady
 from artifactd.tracking.way import parts_from
 
@@ -94,6 +95,8 @@ class RunArtifacts:
             self._local = local.LocalRepository(artifact_uri, tracking_uri) if is_plain else None
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
+            if self._root is not None:
+                refuse_state_folder(self._root)
             self._short = short.way(self._repo, self._local)
             self._is_served = direct.serves(self._repo)
         except Exception as exc:
