@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,13 @@ def test_runs_are_told_newest_first_with_their_counts(view: View, book: Book) ->
     assert (rest["runs"][-1]["run"], rest["runs"][-1]["failed"], rest["runs"][-1]["stored"]) == ("run-00000", 1, 4)
     failed = json.loads(view.runs(Asked(query={"show": "failed"})).content)
     assert [run["run"] for run in failed["runs"]] == ["run-00001", "run-00000"]
+    assert failed["version"] == now(view)["version"]
+    book.write("e/r/a")
+    book.look()
+    view._counts.by_run.not_before = time.monotonic() + 60
+    assert json.loads(view.runs(Asked()).content)["version"] == failed["version"] != now(view)["version"]
     view.unseen()
-    assert len(json.loads(view.runs(Asked(query={"show": "open"})).content)["runs"]) == 5
+    assert len(json.loads(view.runs(Asked(query={"show": "open"})).content)["runs"]) == 6
 
 
 @pytest.mark.parametrize("query", [{"show": "x"}, {"run": "x"}, {"after": "x"}, {"run": "9" * 30}, {"run": "-1"}])

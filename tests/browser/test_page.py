@@ -13,6 +13,7 @@ import pytest
 import ledger_rows
 from artifactd.config import MetricsConfig
 from artifactd.exposition import Exposition
+from artifactd.exposition.counts import Sparing
 from artifactd.metrics import Figures
 from cli_support import Book
 from conftest import MlflowServer
@@ -91,6 +92,29 @@ def test_what_is_delivered_shows_by_itself_and_leads_to_mlflow(
     page.get_by_text("The service does not answer").wait_for()
     with program.running():
         page.get_by_text("The service is working").wait_for()
+
+
+def test_runs_that_are_counted_later_are_shown_once_they_are(
+    book: Book, shown: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written into the ledger any more when the pause between two counts ends."""
+    asked: set[Sparing[Any]] = set()
+    get = Sparing.get
+
+    def noted(self: Sparing[Any]) -> Any:
+        asked.add(self)
+        return get(self)
+
+    monkeypatch.setattr(Sparing, "get", noted)
+    book.write("e/r/a")
+    book.look()
+    page = opened(shown)
+    until_rows(page, "runs", "not made yet")
+    for sparing in asked:
+        sparing.not_before = time.monotonic() + 8
+    book.deliver()
+    until_rows(page, "runs", "RUNNING")
+    page.locator("#runs progress[aria-label='1 of 1 files stored']").wait_for(timeout=30_000)
 
 
 def test_names_are_text_and_never_markup(book: Book, shown: str, opened: Open) -> None:

@@ -59,6 +59,11 @@ class Sparing(Generic[T]):
             self.not_before = time.monotonic() + (time.thread_time() - before) / _DUTY
         return kept[1]
 
+    @property
+    def of(self) -> int | None:
+        """The version that what ``get`` gave last was counted at; None where nothing is kept."""
+        return None if self._kept is None else self._kept[0]
+
     def forget(self) -> None:
         """Keep nothing; the pause before the next count stays."""
         self._kept = None

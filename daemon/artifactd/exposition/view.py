@@ -111,7 +111,10 @@ class View:
         return _json({"at": now, "files": [_file(file, now) for file in page.files], "after": page.after})
 
     def runs(self, asked: Asked) -> Answer:
-        """A page of runs, the newest first: ``show``, ``text`` and ``after`` say which."""
+        """A page of runs, the newest first: ``show``, ``text`` and ``after`` say which.
+
+        Their counts may be those of an earlier ``version`` than that of now: then they are to be asked for again.
+        """
         query = asked.query
         fits = _FITTING.get(query.get("show", "all"))
         try:
@@ -120,11 +123,19 @@ class View:
             return plain(HTTPStatus.BAD_REQUEST, str(exc))
         if fits is None:
             return plain(HTTPStatus.BAD_REQUEST, "there is " + ", ".join(_FITTING))
+        counts = self._counts.by_run.get()
         found = self._counts.browser.newest_runs(
-            self._counts.by_run.get(), before=before, text=query.get("text", "")[:_LONGEST], most=_RUNS + 1, fits=fits
+            counts, before=before, text=query.get("text", "")[:_LONGEST], most=_RUNS + 1, fits=fits
         )
         after = str(found[_RUNS - 1].row) if len(found) > _RUNS else None
-        return _json({"at": time.time(), "runs": [_run(run) for run in found[:_RUNS]], "after": after})
+        return _json(
+            {
+                "at": time.time(),
+                "version": self._counts.by_run.of,
+                "runs": [_run(run) for run in found[:_RUNS]],
+                "after": after,
+            }
+        )
 
     def _rate(self) -> dict[str, float]:
         seconds, size = self._figures.seconds, self._figures.sizes

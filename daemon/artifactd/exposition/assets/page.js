@@ -199,6 +199,7 @@ class Pages {
       if (turn !== this.turn) return;
       rows.push(...page[this.name]);
       after = page.after;
+      this.version = page.version;
       if (rows.length >= FULL || !after) break;
     }
     this.next = after;
@@ -283,7 +284,7 @@ async function refresh() {
   let pause = 0;
   try {
     await Promise.all([files.load(), runs.load()]);
-    shown = version;
+    shown = runs.version === version ? version : null; // their counts may be older: then it is asked again
   } catch (error) {
     lost(String(error.message || error));
     pause = 4000;
