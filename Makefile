@@ -14,7 +14,7 @@ DOCS := $(VENV)/.docs
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # All of these have marks that leave them out of the first tests: to import them would take a while.
-ELSEWHERE := --ignore=tests/faults --ignore=tests/stores
+ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser --ignore=tests/systemd
 # The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -38,8 +38,9 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	$(MAKE) test-faults
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
-	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak) and"
-	@echo "trainings that need torch (make test-presets)"
+	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak),"
+	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium)"
+	@echo "and the Debian packages in a clean Debian (make test-deb: ten minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
@@ -59,6 +60,18 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 	tests/stores/tools.sh
 	$(PYTEST) -n $(STORE_WORKERS) -m "stores and not big and not wide" tests/stores
 
+# The folder that it is booted from is made once, and first: a minute, which no test shall be timed with.
+.PHONY: systemd-root
+systemd-root: $(INSTALLED)
+	tests/systemd/tools.sh
+	PYTHONPATH=tests $(BIN)/python -m systemd.box
+
+# These wait for the service more than they compute.
+SYSTEMD_WORKERS ?= 3
+.PHONY: test-systemd
+test-systemd: systemd-root ## The units in a real systemd in a root of its own; as root; installs systemd-nspawn where it is missing
+	$(PYTEST) -n $(SYSTEMD_WORKERS) -m systemd tests/systemd
+
 .PHONY: test-stores-big
 test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can hold it here, and 400 elections of 32 hosts: 30 GB of disk, an hour
 	tests/stores/tools.sh
@@ -68,6 +81,12 @@ test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can
 test-wide: $(INSTALLED) ## The heavy cases that test-all leaves out, since another one shows the same at less cost
 	tests/stores/tools.sh
 	$(PYTEST) -m "wide and not big"
+
+.PHONY: test-browser
+test-browser: $(INSTALLED) ## The page in a real Chromium, which it installs where it is missing; renews docs/pictures
+	tests/browser/tools.sh
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r tests/browser/requirements.txt
+	ARTIFACTD_SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -n 0 -m browser tests/browser
 
 .PHONY: test-presets
 test-presets: $(INSTALLED) ## Each preset while its real framework trains; makes an environment with torch: 1 to 5 GB
@@ -106,6 +125,13 @@ profile: $(INSTALLED) ## Where the time goes while thousands of small files are 
 
 # make soak HOURS=8 SEED=1
 HOURS ?= 1
+# make fuzz SCALE=0.1 SEED=7; one input again: python -m fuzz --seed 7 --only names --input 12345 (PYTHONPATH=tests).
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 15 minutes
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]' -c constraints.txt || \
+		echo "atheris could not be installed: the inputs that it would guide are not run"
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(SCALE),--scale $(SCALE))
+
 .PHONY: soak
 soak: $(INSTALLED) ## The kill storm for HOURS=n hours; SEED=n replays one
 	$(BIN)/python tests/faults/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
@@ -141,8 +167,17 @@ lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproj
 	@mv $(VENV)/constraints.new constraints.txt
 
 .PHONY: release-check
-release-check: $(INSTALLED) ## sdist and wheel into dist/, looked into; the wheel tried afresh; version, changelog and tag compared
+release-check: $(INSTALLED) ## sdist, wheel and SBOM into dist/, looked into; the wheel tried afresh; version, changelog and tag compared; pins audited
 	$(BIN)/python .ci/release.py
+
+.PHONY: deb
+deb: ## Debian packages into dist/, with an environment of their own: Debian 12 or newer, python3-venv, the network; no root
+	packaging/debian/build.sh
+
+# What is lent to it is a root filesystem of its own: nothing is installed here but mmdebstrap and lintian.
+.PHONY: test-deb
+test-deb: ## Builds the packages, and installs, uses, upgrades, removes and purges them in a clean Debian: as root, 10 minutes
+	packaging/debian/test.sh
 
 .PHONY: venv
 venv: $(INSTALLED) ## Only build the virtual environment

@@ -274,6 +274,7 @@ def metrics() -> str:
 
 
 def _families() -> list[Any]:
+    from artifactd.exposition.counts import Counts  # noqa: PLC0415  (as the service does, only where it is wanted)
     from artifactd.exposition.families import Families  # noqa: PLC0415  (as the service does, only where it is wanted)
     from artifactd.ledger import Ledger  # noqa: PLC0415
     from artifactd.metrics import Figures  # noqa: PLC0415
@@ -282,11 +283,11 @@ def _families() -> list[Any]:
         ledger = Ledger(Path(folder))
         root = ledger.use_roots([_Root.path])[_Root.path]
         ledger.describe_root(root, "events", healthy=True, detail="")
-        families = Families(Path(folder), Figures(), lambda: [_Root()])
+        counts = Counts(Path(folder))
         try:
-            return list(families.collect())
+            return list(Families(counts, Figures(), lambda: [_Root()]).collect())
         finally:
-            families.close()
+            counts.close()
             ledger.close()
 
 

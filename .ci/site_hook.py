@@ -24,7 +24,9 @@ PAGES = {
 _SHIM = "https://unpkg.com/iframe-worker/shim"
 _OUR_SHIM = "assets/search-from-disk.js"
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?\)")
-_LANGUAGES = {".toml": "toml", ".yml": "yaml", ".json": "json", ".py": "python", ".service": "ini"}
+_LANGUAGES = {
+    ".toml": "toml", ".yml": "yaml", ".yaml": "yaml", ".sh": "sh", ".json": "json", ".py": "python", ".service": "ini"
+}  # fmt: skip
 
 
 def on_files(files: Any, config: Any) -> Any:

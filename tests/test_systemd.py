@@ -161,6 +161,7 @@ def test_the_unit_holds_what_the_service_relies_on() -> None:
         "RestartPreventExitStatus": "2",
         "StartLimitIntervalSec": "0",
         "ExecReload": "/bin/kill -HUP $MAINPID",
+        "Slice": "-.slice",
         "ProtectSystem": "strict",
         "ProtectHome": "read-only",
         "CapabilityBoundingSet": "",

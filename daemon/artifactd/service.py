@@ -48,6 +48,7 @@ class Service:
         self._bell = Bell(config)
         self._stop = False
         self._reload = False
+        self._refused = ""
         self._log = log.get()
 
     def run(self) -> None:
@@ -106,7 +107,7 @@ class Service:
                 next_ping = now + interval / 2
             self._bell.look(lambda: status_line(engine))
             if could and now >= next_status:
-                self._notifier.status(self._bell.line(status_line(engine)))
+                self._notifier.status(self._refused + self._bell.line(status_line(engine)))
                 next_status = now + _STATUS_EVERY
 
     def _take_config(self, engine: Engine) -> None:
@@ -117,7 +118,10 @@ class Service:
                 raise ArtifactdError("state_dir cannot change while the service runs", "Restart the service for that")
         except ArtifactdError as exc:
             self._log.error("the new configuration is wrong, the old one stays", reason=exc.problem, next_step=exc.cure)
+            # The line in the log is soon far up, and whoever reloaded was told that it went well.
+            self._refused = f"the new configuration is wrong, the old one stays ({exc.problem}), "
         else:
+            self._refused = ""
             if not engine.limit(config):
                 engine.drain(time.monotonic() + STOP_WITHIN)
                 engine.use(config)

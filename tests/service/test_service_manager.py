@@ -67,6 +67,16 @@ def test_the_life_of_a_service(program: Program, manager: Manager) -> None:
         wait_for(
             lambda: "RELOADING=1" in manager.hear() and manager.hear().count("READY=1") == 2, "it says that it reloads"
         )
+        good = program.config.read_text()
+        program.config.write_text(good + 'layuot = "{run}"\n')
+        process.send_signal(signal.SIGHUP)
+        refused = "STATUS=the new configuration is wrong, the old one stays ("
+        shown = wait_for(lambda: [s for s in manager.hear() if s.startswith(refused)], "the refusal is shown")
+        assert "layuot" in shown[0]
+        assert shown[0].endswith("), all stored")
+        program.config.write_text(good)
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: [s for s in manager.hear() if "STATUS" in s][-1] == "STATUS=all stored", "it is over")
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert "STOPPING=1" in manager.hear()

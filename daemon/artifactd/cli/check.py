@@ -98,6 +98,7 @@ def _rows(config: Config, *, quiet: bool) -> Iterator[Row]:
         str(config.embedded_artifacts) if config.embedded else None,
         config.mlflow.artifact_location,
         _experiments(config),
+        str(config.state_dir),
     )
     console = common.messages()
     if quiet or not console.is_terminal:

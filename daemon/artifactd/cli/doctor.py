@@ -57,8 +57,8 @@ def doctor(
 
     Folders, filesystems, rights, space, inotify's limits, the journal; the
     server's clock, version and gateway; credentials and until when they last.
-    It writes nothing to a server or store: [bold]artifactd check[/] does, and
-    proves the whole way.
+    Through a server that passes files on, it sends 5 MiB, and removes them; it
+    writes nothing else. [bold]artifactd check[/] proves the way to each store.
 
     Exits with 0 when nothing is wrong, else with 1.
     """

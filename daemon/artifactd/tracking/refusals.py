@@ -248,7 +248,7 @@ def _google(response: Any) -> _Answer:
         details = error.get("errors") or [{}]
         reason = str(details[0].get("reason", ""))
         message = str(error.get("message", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         reason, message = "", ""
     answer = _worded(int(response.status_code), reason, message)
     return _Answer(answer.status, answer.code, answer.said, urlsplit(str(getattr(response, "url", ""))).path)
