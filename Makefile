@@ -62,7 +62,7 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 
 # The folder that it is booted from is made once, and first: a minute, which no test shall be timed with.
 .PHONY: systemd-root
-systemd-root: $(INSTALLED)
+systemd-root: $(INSTALLED) ## Only make the root that test-systemd boots; once
 	tests/systemd/tools.sh
 	PYTHONPATH=tests $(BIN)/python -m systemd.box
 
