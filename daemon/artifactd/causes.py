@@ -60,8 +60,8 @@ CAUSES = (
     Cause("AD119", "The server refuses it", ("answered 4",)),
     Cause("AD120", "An upload stood still", (" took no byte for ",)),
     Cause("AD121", "A Python package is missing", (" needs the Python package ", "store needs all of MLflow")),
-    Cause("AD122", "The server names the state folder for artifacts", (
-        ", which …artifactd's own state folder",
+    Cause("AD122", "The server would have artifacts written into the state folder", (
+        "the server names …artifactd's own state folder",
     )),
     # Stores
     Cause("AD201", "The store does not know the key", (" does not know the key",)),

@@ -15,7 +15,7 @@ import pytest
 
 from support import environment, wait_for
 
-pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(300)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"))
