@@ -33,9 +33,10 @@ test: $(INSTALLED) ## Every test that needs no root and no extra server
 
 .PHONY: test-all
 test-all: $(INSTALLED) ## Lint and every test there is
-	$(MAKE) -j2 lint test-first
+	$(MAKE) -j3 lint test-first systemd-root
 	$(MAKE) test-faults
 	$(MAKE) test-stores
+	$(MAKE) test-systemd
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak) and"
 	@echo "trainings that need torch (make test-presets)"
@@ -60,7 +61,7 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 
 # The folder that it is booted from is made once, and first: a minute, which no test shall be timed with.
 .PHONY: systemd-root
-systemd-root: $(INSTALLED)
+systemd-root: $(INSTALLED) ## Only make the folder that test-systemd boots from, where it is missing: a minute, 200 MB
 	tests/systemd/tools.sh
 	PYTHONPATH=tests $(BIN)/python -m systemd.box
 
