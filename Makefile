@@ -9,11 +9,12 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 # Each worker starts the servers that its tests need.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # All of these have marks that leave them out of the first tests: to import them would take a while.
-ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/systemd
+ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser --ignore=tests/systemd
 # The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -33,13 +34,13 @@ test: $(INSTALLED) ## Every test that needs no root and no extra server
 
 .PHONY: test-all
 test-all: $(INSTALLED) ## Lint and every test there is
-	$(MAKE) -j3 lint test-first systemd-root
+	$(MAKE) -j2 lint test-first
 	$(MAKE) test-faults
 	$(MAKE) test-stores
-	$(MAKE) test-systemd
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
-	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak) and"
-	@echo "trainings that need torch (make test-presets)"
+	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak),"
+	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium),"
+	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: ten minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
@@ -61,7 +62,7 @@ test-stores: $(INSTALLED) ## Every store by its real server; installs the server
 
 # The folder that it is booted from is made once, and first: a minute, which no test shall be timed with.
 .PHONY: systemd-root
-systemd-root: $(INSTALLED) ## Only make the folder that test-systemd boots from, where it is missing: a minute, 200 MB
+systemd-root: $(INSTALLED) ## The folder that test-systemd boots from, made once: a minute
 	tests/systemd/tools.sh
 	PYTHONPATH=tests $(BIN)/python -m systemd.box
 
@@ -80,6 +81,12 @@ test-stores-big: $(INSTALLED) ## A file of 6 GiB to every form of store that can
 test-wide: $(INSTALLED) ## The heavy cases that test-all leaves out, since another one shows the same at less cost
 	tests/stores/tools.sh
 	$(PYTEST) -m "wide and not big"
+
+.PHONY: test-browser
+test-browser: $(INSTALLED) ## The page in a real Chromium, which it installs where it is missing; renews docs/pictures
+	tests/browser/tools.sh
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r tests/browser/requirements.txt
+	ARTIFACTD_SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -n 0 -m browser tests/browser
 
 .PHONY: test-presets
 test-presets: $(INSTALLED) ## Each preset while its real framework trains; makes an environment with torch: 1 to 5 GB
@@ -118,9 +125,28 @@ profile: $(INSTALLED) ## Where the time goes while thousands of small files are 
 
 # make soak HOURS=8 SEED=1
 HOURS ?= 1
+# make fuzz SCALE=0.1 SEED=7; one input again: python -m fuzz --seed 7 --only names --input 12345 (PYTHONPATH=tests).
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 15 minutes
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]' -c constraints.txt || \
+		echo "atheris could not be installed: the inputs that it would guide are not run"
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(SCALE),--scale $(SCALE))
+
 .PHONY: soak
 soak: $(INSTALLED) ## The kill storm for HOURS=n hours; SEED=n replays one
 	$(BIN)/python tests/faults/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+# What the theme's makers say of their next tool is nothing that a build has to say each time.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+.PHONY: docs
+docs: $(DOCS) ## The documentation's site, into site/: the reference made from the code, every link checked; asks no network
+	$(BIN)/python .ci/reference.py
+	$(BIN)/python -m mkdocs build --quiet
+
+.PHONY: docs-serve
+docs-serve: $(DOCS) ## The same on http://127.0.0.1:8000, made anew with each change of a page
+	$(BIN)/python .ci/reference.py
+	$(BIN)/python -m mkdocs serve
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types and the arrows between rooms
@@ -136,20 +162,29 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 
 .PHONY: lock
 lock: $(INSTALLED) ## Renew constraints.txt with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager -e '.[local,dev]'
+	$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager -e '.[local,dev,docs]'
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > $(VENV)/constraints.new
 	@mv $(VENV)/constraints.new constraints.txt
 
 .PHONY: release-check
-release-check: $(INSTALLED) ## sdist and wheel into dist/, looked into; the wheel tried afresh; version, changelog and tag compared
+release-check: $(INSTALLED) ## sdist, wheel and SBOM into dist/, looked into; the wheel tried afresh; version, changelog and tag compared; pins audited
 	$(BIN)/python .ci/release.py
+
+.PHONY: deb
+deb: ## Debian packages into dist/, with an environment of their own: Debian 12 or newer, python3-venv, the network; no root
+	packaging/debian/build.sh
+
+# What is lent to it is a root filesystem of its own: nothing is installed here but mmdebstrap and lintian.
+.PHONY: test-deb
+test-deb: ## Builds the packages, and installs, uses, upgrades, removes and purges them in a clean Debian: as root, 10 minutes
+	packaging/debian/test.sh
 
 .PHONY: venv
 venv: $(INSTALLED) ## Only build the virtual environment
 
 .PHONY: clean
 clean: ## Remove what make has made: environment, demo, caches
-	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp makes a repeated make instant. An environment that a newer lock only updates is kept; a broken one is built anew.
@@ -164,4 +199,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"$$python" -m venv --clear $(VENV); }
 	@echo "Installing artifactd and what it needs into $(VENV): once, one to five minutes, about 1 GB"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[local,dev]' -c constraints.txt
+	@touch $@
+
+# Apart, since nothing but the site needs it.
+$(DOCS): $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[docs]' -c constraints.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""Checks a release: which one it is, what its packages hold, and that the wheel installs and runs by itself.
+"""Checks a release: which one it is, what its packages hold, that the wheel installs and runs by itself, and with what.
 
 docs/releasing.md says what it looks at. Run by ``make release-check``, from any folder; the network brings the build's
 own tools and what the wheel needs, each into an environment of its own.
@@ -6,6 +6,7 @@ own tools and what the wheel needs, each into an environment of its own.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,10 @@ import tomllib
 import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+
+import audit
+import sbom
+from audit import Audit
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
@@ -87,7 +92,9 @@ def name_of(version: str, heading: str, tags: Collection[str], *, is_clean: bool
 def wrong_in_wheel(names: Collection[str], version: str) -> list[str]:
     """What a wheel of these files has too much, and what it lacks."""
     info = f"artifactd-{version}.dist-info"
-    wanted = {"artifactd/__init__.py", "artifactd/py.typed", f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"}
+    wanted = {"artifactd/__init__.py", "artifactd/py.typed", "artifactd/artifactd.service"}
+    wanted |= {f"artifactd/exposition/assets/page.{end}" for end in ("css", "html", "js")}
+    wanted |= {f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"}
     strange = sorted(name for name in names if not name.startswith(("artifactd/", f"{info}/")))
     return [f"it lacks {name}" for name in sorted(wanted - set(names))] + [f"it has {name}" for name in strange]
 
@@ -115,6 +122,11 @@ def main() -> None:
     print(f"Built and looked into: {sdist.name}, {wheel.name}")
     _try(wheel, version)
     print("The wheel installs into a fresh environment, says its version and helps")
+    tools = _environment("release-tools")
+    _run([tools, "-m", "pip", "install", "-q", "--disable-pip-version-check", *audit.TOOLS, *sbom.TOOLS])
+    bill = _list_parts(tools, version)
+    print(f"Wrote {bill.name}: CycloneDX {sbom.SPEC}, valid by its schema, with all that was installed")
+    print(verdict(audit.audit(tools, ROOT / "constraints.txt"), is_tagged=bool(tags)))
 
 
 def _build(version: str) -> tuple[Path, Path]:
@@ -142,6 +154,31 @@ def _try(wheel: Path, version: str) -> None:
         raise NotReadyError(f"artifactd --version says {said!r}, and the package is {version}")
     if "Usage" not in _run([artifactd, "--help"]):
         raise NotReadyError("artifactd --help does not help")
+
+
+def verdict(audited: Audit, *, is_tagged: bool) -> str:
+    """What to say of an audit.
+
+    Raises:
+        NotReadyError: Something is known against a package; or a commit with a tag is not audited in whole.
+    """
+    if audited.found:
+        raise NotReadyError("known against what is pinned:\n  " + "\n  ".join(audited.found))
+    if audited.why_not and is_tagged:
+        raise NotReadyError(f"a release is audited, and this one is not: {audited.why_not}")
+    if audited.why_not:
+        return f"NOT RUN: the audit of the pinned packages ({audited.why_not}). A tagged commit does not pass so"
+    return f"Audited: nothing is known against the {audited.asked} pinned packages"
+
+
+def _list_parts(tools: str, version: str) -> Path:
+    """The bill of materials of the environment that the wheel was installed into."""
+    bill = DIST / f"artifactd-{version}.cdx.json"
+    python = str(VENV / "release-try" / "bin" / "python")
+    _run(sbom.command(tools, python, str(ROOT / "pyproject.toml"), str(bill)))
+    listed = json.loads(_run([python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]))
+    _refuse(bill, sbom.wrong_in(bill.read_text(encoding="utf-8"), {p["name"]: p["version"] for p in listed}))
+    return bill
 
 
 def _environment(name: str) -> str:

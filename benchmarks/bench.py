@@ -25,7 +25,7 @@ from groups import GROUPS
 from machine import PROJECT, busy, commit, machine, versions, with_bytecode
 from rich.console import Console
 from rows import Row
-from setting import SMALL, Scale, Setting
+from setting import SMALL, STORES, Scale, Setting
 from table import page, shown
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -40,8 +40,9 @@ def main() -> None:
     """Measure, print and write down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(GROUPS), help="some of " + ",".join(GROUPS))
+    parser.add_argument("--stores", default=",".join(STORES), help="some of " + ",".join(STORES))
     parser.add_argument("--scale", type=float, default=1.0, help="times the sizes of the marks")
-    parser.add_argument("--rounds", type=int, help="in place of 5, 3 where they are long, and 10 for commands")
+    parser.add_argument("--rounds", type=int, help="in place of 5, and of 10 for commands")
     parser.add_argument("--idle-minutes", type=float, help="in place of 10")
     parser.add_argument("--small", action="store_true", help="only show that everything runs: the figures mean nothing")
     parser.add_argument(
@@ -60,15 +61,19 @@ def main() -> None:
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
     with_bytecode()
     rows: list[Row] = []
-    with Setting(sizes(options), options.disk, hasty=options.small) as setting:
+    disk = options.disk or Path(tempfile.gettempdir())
+    stores = tuple(options.stores.split(","))
+    with Setting(sizes(options), options.disk, hasty=options.small, stores=stores) as setting:
         for group in options.only.split(","):
             before, version = busy(0.2 if options.small else 2.0), commit()
             begun = time.monotonic()
             for row in GROUPS[group](setting):
                 rows.append(replace(row, busy=round(before, 3), commit=version))
                 console.print(f"{row.group}: {row.work}: {row.sides}")
+                write_down(options.results, rows, disk)
             console.print(f"{group}: {time.monotonic() - begun:.0f} s")
-            write_down(options.results, rows, options.disk or Path(tempfile.gettempdir()))
+            if setting.stores == STORES:
+                write_down(options.results, rows, disk, whole=group)
     Console(width=_WIDTH, markup=False).print(shown(rows))
 
 
@@ -83,12 +88,12 @@ def sizes(options: argparse.Namespace) -> Scale:
     return scale if options.idle_minutes is None else replace(scale, rest_seconds=60 * options.idle_minutes)
 
 
-def write_down(results: Path, rows: Sequence[Row], disk: Path) -> None:
-    """For machines; what another run has measured of other rows stays."""
-    measured = {group: [row for row in rows if row.group == group] for group in dict.fromkeys(r.group for r in rows)}
+def write_down(results: Path, rows: Sequence[Row], disk: Path, whole: str = "") -> None:
+    """For machines; what another run has measured of other rows stays, but what the group `whole` has no longer."""
+    measured = {(row.group, row.work) for row in rows}
     before = json.loads(results.read_text())["rows"] if results.exists() else []
-    kept = [row for row in before if row["group"] not in measured]
-    told = kept + [row.to_data() for some in measured.values() for row in some]
+    kept = [row for row in before if (row["group"], row["work"]) not in measured and row["group"] != whole]
+    told = kept + [row.to_data() for row in rows]
     order = {group: n for n, group in enumerate(GROUPS)}
     told.sort(key=lambda row: order.get(row["group"], len(order)))
     data = {"machine": machine(disk), "versions": versions(), "rows": told}

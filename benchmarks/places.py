@@ -36,7 +36,7 @@ def _server(folder: Path, ends: ExitStack) -> Form:
 
 @_store
 def _s3(folder: Path, ends: ExitStack) -> Form:
-    store = ends.enter_context(seaweed(folder, volumes=40))
+    store = ends.enter_context(seaweed(folder, volumes=50))
     return Form("S3", _tracking(folder, ends), store.artifact_location, store.environ)
 
 

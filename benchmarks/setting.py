@@ -7,14 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import places
 from by_hand import ByHand
 from dropping import Service
-from places import STORES
 
 from stores.form import Form
 from stores.seaweed import seaweed
 from stores.servers import mlflow_form
 from support import environment
+
+STORES = ("local", "server", "s3")
+"""Those of `places.STORES` that groups have rows for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +28,16 @@ class Scale:
     local_files: int = 20_000
     server_files: int = 5_000
     big_mib: int = 4096
-    big_rounds: int = 3
+    big_rounds: int = 5
     mixed_mib: int = 384
     mixed_pictures: int = 300
     latency_files: int = 100
     rest_files: int = 100_000
     rest_seconds: float = 600
     scan_interval: int = 300
+    short_scan_interval: int = 60
     start_files: int = 1_000_000
-    start_rounds: int = 3
+    start_rounds: int = 5
     burst_files: int = 50_000
     burst_folders: int = 500
     ledger_files: int = 20_000
@@ -53,9 +57,9 @@ class Scale:
 
 SMALL = Scale(
     rounds=1, local_files=60, server_files=30, big_mib=4, big_rounds=1, mixed_mib=2, mixed_pictures=8, latency_files=2,
-    rest_files=200, rest_seconds=2, scan_interval=1, start_files=400, start_rounds=1, burst_files=400, burst_folders=10,
-    ledger_files=60, ledger_rows=4_000, ledger_rows_before=400, command_rounds=1, calls_files=30, hashing_mib=2,
-    training_seconds=0.3, training_files=60,
+    rest_files=200, rest_seconds=2, scan_interval=1, short_scan_interval=1, start_files=400, start_rounds=1,
+    burst_files=400, burst_folders=10, ledger_files=60, ledger_rows=4_000, ledger_rows_before=400, command_rounds=1,
+    calls_files=30, hashing_mib=2, training_seconds=0.3, training_files=60,
 )  # fmt: skip
 """Shows that everything runs, and measures nothing."""
 
@@ -67,9 +71,13 @@ class Setting:
         scale: The sizes.
         disk: Where to work; the system's folder for temporary files if None.
         hasty: Leave out waits that only make figures better.
+        stores: Those that groups with rows for several are to measure.
     """
 
-    def __init__(self, scale: Scale, disk: Path | None = None, *, hasty: bool = False) -> None:
+    def __init__(
+        self, scale: Scale, disk: Path | None = None, *, hasty: bool = False, stores: tuple[str, ...] = STORES
+    ) -> None:
+        self.stores = stores
         self.scale = scale
         self.hasty = hasty
         self._disk = disk
@@ -95,7 +103,7 @@ class Setting:
         return folder
 
     def form(self, name: str) -> Form:
-        """One of `places.STORES`; started once."""
+        """One of `STORES`; started once."""
         if name not in self._forms:
             self._forms[name] = self.fresh(name, self._ends)
         return self._forms[name]
@@ -110,7 +118,7 @@ class Setting:
             return Form("S3", self.form("server").tracking_uri, store.artifact_location, store.environ)
         if name == "server" and self.hasty:
             return Form("MLflow server, a folder", ends.enter_context(mlflow_form(folder)).uri)
-        return STORES[name](folder, ends)
+        return places.STORES[name](folder, ends)
 
     def service(self, name: str, form: Form, ends: ExitStack) -> Service:
         """A service of its own, for as long as `ends` lasts; in haste one for each store, with a run of its own."""

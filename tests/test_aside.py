@@ -29,6 +29,22 @@ def test_it_runs_beside_and_is_waited_for() -> None:
     assert done.is_set()
 
 
+def test_who_is_told_that_it_is_over_finds_it_so() -> None:
+    """A loop that is woken looks once; if the work were not over then, it would rest and find out much later."""
+    go = threading.Event()
+    found: list[bool] = []
+
+    def work() -> None:
+        go.wait(30)
+
+    under_way = begin(work, lambda: found.append(under_way is not None and under_way.over))
+    assert under_way is not None
+    assert not under_way.over
+    go.set()
+    assert under_way.wait(30)
+    assert found == [True]
+
+
 def test_no_memory_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> int:
         raise MemoryError

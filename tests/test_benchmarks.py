@@ -20,7 +20,6 @@ from support import environment
 PROJECT = Path(__file__).parents[1]
 BENCHMARKS = PROJECT / "benchmarks"
 WITH_SERVERS = {"small", "big", "mixed", "latency", "uploading", "hashing", "calls"}
-IN_CI = {"latency", "calls", "ledger", "commands", "start", "rest", "burst"}
 GROUPS = {path.stem for path in (BENCHMARKS / "groups").glob("*.py")} - {"__init__"}
 
 
@@ -34,12 +33,11 @@ def short() -> Iterator[Path]:
 @pytest.mark.live
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("groups", [IN_CI, pytest.param(GROUPS, marks=pytest.mark.wide)], ids=["some", "all"])
-def test_benchmarks_run_and_their_rows_come_into_the_page(groups: set[str], tmp_path: Path, short: Path) -> None:
+def test_benchmarks_run_and_their_rows_come_into_the_page(tmp_path: Path, short: Path) -> None:
     """At a size that measures nothing; in two processes, since they mostly wait."""
     results = [tmp_path / "servers.json", tmp_path / "none.json"]
     runs = []
-    for file, these in zip(results, (groups & WITH_SERVERS, groups - WITH_SERVERS), strict=True):
+    for file, these in zip(results, (WITH_SERVERS, GROUPS - WITH_SERVERS), strict=True):
         command = [sys.executable, str(BENCHMARKS / "bench.py"), "--small", "--only", ",".join(sorted(these))]
         command += ["--results", str(file), "--disk", str(short)]
         with file.with_suffix(".txt").open("w") as said:
@@ -51,7 +49,7 @@ def test_benchmarks_run_and_their_rows_come_into_the_page(groups: set[str], tmp_
             run.kill()
     assert codes == [0, 0], "\n".join(file.with_suffix(".txt").read_text()[-3000:] for file in results)
     rows = [row for file in results for row in json.loads(file.read_text())["rows"]]
-    assert {row["group"] for row in rows} == groups
+    assert {row["group"] for row in rows} == GROUPS
     for row in rows:
         rounds = {len(values) for values in row["sides"].values()}
         assert len(rounds) == 1, row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import os
 import re
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
+from artifactd.cli.status import as_table
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileId
 from artifactd.runfolder import MARKERS
+from artifactd.standing import read
 from cli_support import RUN_ID, Book, call, own_environment
 from support import environment, wait_for
 
@@ -73,7 +78,7 @@ def test_json_is_the_contract(book: Book) -> None:
         "failures": [
             {
                 "path": str(failed),
-                "error": "the service's user may not read it",
+                "error": "the service's user may not read it [AD301]",
                 "kind": "permanent",
                 "attempts": 1,
                 "next_try": None,
@@ -186,7 +191,7 @@ def test_it_says_who_works(book: Book) -> None:
 def test_without_a_ledger(book: Book, tmp_path: Path) -> None:
     done = call("status", "--json", "--state-dir", tmp_path / "none")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert f"no ledger at {tmp_path}/none/ledger.db" in done.stderr
+    assert f"no ledger at {tmp_path}/none/ledger.db [AD702]\n" in done.stderr
 
 
 def test_watch_shows_each_change_and_ends_by_ctrl_c(book: Book) -> None:
@@ -228,3 +233,24 @@ def test_a_run_that_is_over_is_shown_with_its_time_and_reason(book: Book) -> Non
     said = re.sub(r"\s+", " ", call("explain", book.drop / "vision/run-1", "--state-dir", book.state).stdout)
     assert "KILLED since 2027-01-15" in said
     assert second != first
+
+
+def table_of(book: Book, width: int) -> list[str]:
+    with book.report() as report:
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(as_table(read(report, book.state), book.state, width))
+    return console.export_text().splitlines()
+
+
+def test_long_names_share_a_column_where_two_would_be_slivers(book: Book) -> None:
+    book.write("short/run/a")
+    book.write("a-long-name-of-an-experiment/and-a-run-with-one/b")
+    book.write("日本語の実験/とても長い名前のラン/c")
+    book.look()
+    wide, narrow = table_of(book, 200), table_of(book, 80)
+    assert any(re.search(r"^日本語の実験 +とても長い名前のラン +not made yet", line) for line in wide)
+    assert any(re.search(r"^Experiment +Run +Status .* Run ID", line) for line in wide)
+    assert any(re.search(r"^Experiment/Run +Status .* Failed$", line) for line in narrow)
+    assert any(line.startswith("short/run ") for line in narrow)
+    assert any(line.startswith("a-long-name-of-an-experiment/") for line in narrow)
+    assert max(map(cell_len, narrow)) <= 80

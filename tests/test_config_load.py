@@ -150,6 +150,7 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "LOG__LEVEL": "error",
         "METRICS__LISTEN": "127.0.0.1:1",
         "METRICS__TOKEN_FILE": "/t",
+        "METRICS__PAGE": "false",
         "NOTIFY__COMMAND": '["page"]',
         "NOTIFY__WEBHOOK": "https://h/x",
         "NOTIFY__SECRET_FILE": "/k",
@@ -207,7 +208,7 @@ def test_every_key_is_an_environment_variable_too(monkeypatch: pytest.MonkeyPatc
         "upload": {"workers": 2, "bandwidth_limit": "1kB", "read_limit": "08:00,1kB 20:00,0", "order": "fresh"},
         "retry": {"initial": "1ms", "maximum": "2ms", "give_up_after": "never"},
         "log": {"format": "journald", "level": "error"},
-        "metrics": {"token_file": "/t", "listen": "127.0.0.1:1"},
+        "metrics": {"token_file": "/t", "listen": "127.0.0.1:1", "page": False},
         "notify": {
             "command": ["page"], "webhook": "https://h/x", "secret_file": "/k", "on": ["disk"], "lag": "1m",
             "disk": "1kB", "every": "2m",

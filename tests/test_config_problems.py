@@ -220,6 +220,7 @@ def test_plain_zero_needs_no_unit(file: Path) -> None:
         (b"a = 1\na = 2\n", "it is no TOML", 2),
         (b"a = " + b"[" * 5_000, "it is no TOML", None),
         (b"x = " + b"9" * 5_000, "it is no TOML", None),
+        (b"a" + b".a" * 2_000 + b" = 1\n", "it is nested too deeply", None),
         (b'a = 1\nb = "\xff"\n', "it is no UTF-8 text", 2),
     ],
 )
@@ -257,6 +258,8 @@ def test_the_environments_mistakes_name_the_variable(file: Path, monkeypatch: py
         "ARTIFACTD_LOG": '{"level": "all"}',
         "ARTIFACTD_WATCH__3__ROUTE__2__MACH": "x",
         "ARTIFACTD_": "x",
+        "ARTIFACTD_NOTIFY": '{"a":' * 100 + "1" + "}" * 100,
+        "ARTIFACTD_METRICS": "[" * 100_000,
         "MLFLOW_TRACKING_URI": "s3://bucket",
         "STATE_DIRECTORY": "relative",
     }
@@ -278,6 +281,8 @@ def test_the_environments_mistakes_name_the_variable(file: Path, monkeypatch: py
         ("$ARTIFACTD_LOG", "log.level"),
         ("$ARTIFACTD_WATCH__3__ROUTE__2__MACH", ""),
         ("$ARTIFACTD_", ""),
+        ("$ARTIFACTD_NOTIFY", "notify"),
+        ("$ARTIFACTD_METRICS", "metrics"),
         ("$MLFLOW_TRACKING_URI", "mlflow.tracking_uri"),
         ("$STATE_DIRECTORY", "state_dir"),
     }

@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 TESTS = PROJECT / "tests"
 SOURCE = PROJECT / "daemon" / "artifactd"
-PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob(".github/**/*.md")])
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob(".github/**/*.md")])
 OF_TESTS = ("security.md", "reliability.md")
 """Pages whose tables say which test shows what."""
 

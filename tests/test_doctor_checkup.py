@@ -1,4 +1,4 @@
-"""All checks together: every one is made, whatever is wrong with the host, and nothing is written anywhere."""
+"""All checks together: every one is made, whatever is wrong with the host, and nothing of the host is changed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,13 @@ def test_the_end_of_a_token(end: float) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["", "secret", "a.b.c", "a.!.c", *map(jwt, ({}, {"exp": "soon"}, {"exp": None}, {"exp": 1e999}, [1], "exp"))],
+    [
+        "",
+        "secret",
+        "a.b.c",
+        "a.!.c",
+        *map(jwt, ({}, {"exp": "soon"}, {"exp": None}, {"exp": 1e999}, {"exp": 10**400}, [1], "exp")),
+    ],
 )
 def test_a_token_of_another_kind_has_none(token: str) -> None:
     assert ends.of_jwt(token) is None

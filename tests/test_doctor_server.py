@@ -10,6 +10,7 @@ from artifactd.config import Config
 from artifactd.doctor import server
 from artifactd.doctor.finding import Level
 from artifactd.tracking.contact import Contact, Way
+from artifactd.tracking.trial import Step
 
 URI = "http://u:hunter22@mlflow.test"
 THROUGH = Way("mlflow-artifacts:/0", "mlflow-artifacts", "through the server, since it gives mlflow-artifacts:")
@@ -100,6 +101,22 @@ def test_a_gateway_that_refuses_five_mebibytes_is_wrong() -> None:
     assert "client_max_body_size" in cure
     assert by_name(Contact(ways=(THROUGH,), refuses=False))["gateway"][0] is Level.OK
     assert by_name(Contact(ways=(THROUGH,), refuses=None))["gateway"][0] is Level.NOTICE
+
+
+@pytest.mark.parametrize(
+    ("what", "is_ok", "level", "says"),
+    [
+        ("store", True, Level.OK, "was sent through it and came back, in 0.5 s (one object written)"),
+        ("store", False, Level.WRONG, "did not get through: one object written"),
+        ("run", False, Level.NOTICE, "could not be tried: one object written"),
+    ],
+)
+def test_what_came_of_five_mebibytes_that_were_sent(what: str, is_ok: bool, level: Level, says: str) -> None:
+    sent = Step(what, "http://m", is_ok, 0.5, "one object written", "" if is_ok else "mend it")
+    for refuses in (None, False):
+        found = by_name(Contact(ways=(THROUGH,), refuses=refuses, sent=sent))["gateway"]
+        assert (found[0], found[2]) == (level, sent.cure)
+        assert f"a body of 5 MiB {says}" in found[1]
 
 
 def test_multipart_is_told_either_way() -> None:

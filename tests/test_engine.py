@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from artifactd import look, pace
-from artifactd.config import Config, NotifyConfig, RetryConfig, load_config
+from artifactd.config import Config, MetricsConfig, NotifyConfig, RetryConfig, load_config
 from artifactd.engine import LOOK_ANYWAY, Engine
 from artifactd.ledger import Report, State, Totals
 from made_store import copy_store
@@ -472,8 +472,11 @@ def test_a_root_that_goes_while_an_engine_rests_is_noticed_at_once(bench: Bench)
     assert time.monotonic() - begun < LOOK_ANYWAY / 2
 
 
-def test_who_is_told_changes_without_a_new_beginning(bench: Bench) -> None:
-    other = bench.engine.config.model_copy(update={"notify": NotifyConfig(command=("page",))})
+@pytest.mark.parametrize(
+    "told", [{"notify": NotifyConfig(command=("page",))}, {"metrics": MetricsConfig(listen="127.0.0.1:9464")}]
+)
+def test_who_is_told_changes_without_a_new_beginning(told: dict[str, object], bench: Bench) -> None:
+    other = bench.engine.config.model_copy(update=told)
     assert bench.engine.limit(other)
     assert bench.engine.config == other
     assert not bench.engine.limit(other.model_copy(update={"retry": RetryConfig(initial=2)}))

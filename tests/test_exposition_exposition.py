@@ -60,6 +60,17 @@ def test_it_listens_where_it_is_told_to_and_nowhere_else(held: Exposition) -> No
         ask(second)
 
 
+def test_the_page_is_there_unless_it_is_not_wanted(held: Exposition) -> None:
+    port = free_port()
+    held.use(settings(port))
+    assert "<title>artifactd</title>" in ask(port, "/")[1]
+    assert json.loads(ask(port, "/files")[1])["files"] == []
+    assert json.loads(ask(port, "/runs?show=open")[1])["runs"] == []
+    assert ask(port, "/files?after=x")[0] == 400
+    held.use(settings(port).model_copy(update={"page": False}))
+    assert [ask(port, path)[0] for path in ("/", "/events", "/files", "/runs", "/metrics")] == [404] * 4 + [200]
+
+
 def test_it_says_whether_the_loop_turns_and_has_begun(held: Exposition, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     held.use(settings(port))

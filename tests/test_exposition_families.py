@@ -15,6 +15,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from artifactd.exposition.asked import Asked
+from artifactd.exposition.counts import Counts
 from artifactd.exposition.families import MetricsPage
 from artifactd.ledger import Report
 from artifactd.metrics import Figures
@@ -45,19 +47,23 @@ def figures() -> Figures:
 
 
 @pytest.fixture
-def page(book: Book, figures: Figures) -> Iterator[MetricsPage]:
-    made = MetricsPage(book.state, figures, lambda: [Root(os.fsencode(book.drop))])
-    with contextlib.closing(made):
+def counts(book: Book) -> Iterator[Counts]:
+    with contextlib.closing(Counts(book.state)) as made:
         yield made
 
 
+@pytest.fixture
+def page(counts: Counts, book: Book, figures: Figures) -> MetricsPage:
+    return MetricsPage(counts, figures, lambda: [Root(os.fsencode(book.drop))])
+
+
 def samples(page: MetricsPage) -> dict[str, float]:
-    status, kind, content = page.answer("text/plain")
-    assert status == 200
-    assert kind.startswith("text/plain")
+    answer = page.answer(Asked("text/plain"))
+    assert answer.status == 200
+    assert answer.kind.startswith("text/plain")
     return {
         sample.name + "".join(f" {k}={v}" for k, v in sorted(sample.labels.items(), reverse=True)): sample.value
-        for family in text_string_to_metric_families(content.decode())
+        for family in text_string_to_metric_families(answer.content.decode())
         for sample in family.samples
     }
 
@@ -108,15 +114,15 @@ def test_they_say_what_the_process_counts(page: MetricsPage, figures: Figures) -
 
 
 def test_the_newer_format_is_spoken_to_who_asks_for_it(page: MetricsPage) -> None:
-    _, kind, content = page.answer(OPEN)
-    assert kind.startswith("application/openmetrics-text")
-    told: Any = openmetrics.text_string_to_metric_families(content.decode())  # type: ignore[no-untyped-call]
+    answer = page.answer(Asked(OPEN))
+    assert answer.kind.startswith("application/openmetrics-text")
+    told: Any = openmetrics.text_string_to_metric_families(answer.content.decode())  # type: ignore[no-untyped-call]
     names = {family.name for family in told}
     assert {"artifactd_files", "artifactd_upload_seconds", "artifactd_sent_bytes"} <= names
 
 
 def test_what_did_not_change_is_not_counted_again(
-    page: MetricsPage, book: Book, monkeypatch: pytest.MonkeyPatch
+    page: MetricsPage, counts: Counts, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     totals = Report.totals
@@ -131,11 +137,9 @@ def test_what_did_not_change_is_not_counted_again(
     assert len(asked) == 1
     book.write("e/r/a")
     book.look()
-    made = page._families
-    assert made is not None
-    made._not_before = time.monotonic() + 60  # as after a count that was dear
+    counts.all.not_before = time.monotonic() + 60  # as after a count that was dear
     assert samples(page)["artifactd_files state=pending"] == 0
-    made._not_before = 0.0
+    counts.all.not_before = 0.0
     assert samples(page)["artifactd_files state=pending"] == 1
     assert len(asked) == 2
 
@@ -145,14 +149,14 @@ def test_no_label_is_of_a_file_a_run_or_what_a_server_said(page: MetricsPage, bo
     book.look()
     book.fail("a-secret-word")
     book.hold("http://mlflow.test says: a-secret-word")
-    _, _, content = page.answer("")
+    content = page.answer(Asked()).content
     for word in (b"an-experiment", b"a-run", b"a-file", b"a-secret-word", b"mlflow.test"):
         assert word not in content
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "examples" / "prometheus").glob("*")), ids=lambda path: path.name)
 def test_what_the_examples_ask_for_is_there(file: Path, page: MetricsPage) -> None:
-    _, _, content = page.answer("")
+    content = page.answer(Asked()).content
     asked = set(re.findall(r"\bartifactd_[a-z_]+\b", file.read_text()))
     assert len(asked) > 3
     there = set(re.findall(r"^(artifactd_\w+)[{ ]", content.decode(), re.MULTILINE))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from artifactd.errors import ArtifactdError
+from artifactd.exposition.asked import Answer, Asked
 from artifactd.exposition.listener import Listener
+from artifactd.exposition.streams import MOST, Stream
+from support import wait_for
 
 Made = Callable[..., Listener]
 
@@ -22,10 +27,13 @@ def listening() -> Iterator[Made]:
     ended: list[bool] = []
 
     def make(listen: str = "127.0.0.1:0", token_file: Path | None = None) -> Listener:
-        def broken(_accept: str) -> tuple[int, str, bytes]:
+        def broken(_asked: Asked) -> Answer:
             raise ValueError("the page is broken")
 
-        pages = {"/metrics": lambda accept: (200, "text/plain", f"for {accept}".encode()), "/broken": broken}
+        def metrics(asked: Asked) -> Answer:
+            return Answer(200, "text/plain", f"for {asked.accept}".encode())
+
+        pages = {"/metrics": metrics, "/broken": broken}
         made.append(Listener(listen, pages, lambda: ended.append(True), token_file))
         return made[-1]
 
@@ -34,6 +42,11 @@ def listening() -> Iterator[Made]:
         listener.close()
         assert listener.failure is None
     assert ended == [True] * len(made)
+
+
+def _answered(line: http.client.HTTPConnection) -> int:
+    line.request("GET", "/events")
+    return line.getresponse().status
 
 
 def ask(
@@ -98,13 +111,21 @@ def test_a_page_that_breaks_takes_nobody_with_it(listening: Made) -> None:
     assert ask(listener)[0] == 200
 
 
-def test_one_who_says_nothing_holds_the_others_up_for_a_while_only(
+def test_those_who_say_nothing_or_half_hold_nobody_up_and_are_left_after_a_while(
     listening: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("artifactd.exposition.listener._Handler.timeout", 0.2)
+    monkeypatch.setattr("artifactd.exposition.listener.PATIENCE", 0.5)
     listener = listening()
-    with socket.create_connection(("127.0.0.1", listener.port)):
-        assert ask(listener)[0] == 200
+    lines = [socket.create_connection(("127.0.0.1", listener.port), timeout=10) for _ in range(70)]
+    for line in lines[::2]:
+        with contextlib.suppress(OSError):  # the first ones gave way to the last
+            line.sendall(b"GET /metrics HTTP/1.1\r\nHost: local")
+    begun = time.monotonic()
+    assert ask(listener)[0] == 200
+    assert time.monotonic() - begun < 0.4
+    for line in lines:
+        with closing(line), contextlib.suppress(ConnectionResetError):
+            assert line.recv(100) == b""
 
 
 def test_an_address_that_cannot_be_had_is_said(listening: Made) -> None:
@@ -125,3 +146,50 @@ def test_it_listens_by_the_other_protocol_too(listening: Made) -> None:
     with closing(http.client.HTTPConnection("::1", listener.port, timeout=10)) as line:
         line.request("GET", "/metrics")
         assert line.getresponse().status == 200
+
+
+def test_who_listens_is_told_what_goes_on_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("artifactd.exposition.streams.EVERY", 0.05)
+    said, unheard = [b"1"], []
+    stream = Stream("/events", lambda: said[-1], lambda: unheard.append(True))
+    listener = Listener("127.0.0.1:0", {}, lambda: None, None, stream)
+    try:
+        assert listener._wait() is None  # it sleeps until somebody calls
+        lines = [socket.create_connection(("127.0.0.1", listener.port), timeout=10) for _ in range(MOST)]
+        readers = [line.makefile("rb") for line in lines]
+        for line, reader in zip(lines, readers, strict=True):
+            line.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while reader.readline() != b"\r\n":
+                pass
+            assert reader.readline() == b"data: 1\n"
+        assert ask(listener, "/events")[0] == 503
+        said.append(b"2")
+        for reader in readers:
+            assert reader.readline() == b"\n"
+            assert reader.readline() == b"data: 2\n"
+        readers[0].close()
+        lines[0].close()
+        with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as again:
+            wait_for(lambda: _answered(again) == 200, "there is room")
+    finally:
+        listener.close()
+    for line, reader in zip(lines[1:], readers[1:], strict=True):
+        assert reader.read() == b"\n"
+        reader.close()
+        line.close()
+    assert (listener.failure, unheard) == (None, [True])
+
+
+def test_news_that_break_end_the_streams_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> bytes:
+        raise ValueError("the news are broken")
+
+    listener = Listener("127.0.0.1:0", {}, lambda: None, None, Stream("/events", broken, lambda: None))
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as line:
+            line.request("GET", "/events")
+            assert line.getresponse().read() == b""
+        assert ask(listener, "/events")[0] == 200
+    finally:
+        listener.close()
+    assert listener.failure is None

@@ -115,6 +115,13 @@ def test_json_gives_one_object_a_line() -> None:
     assert json.loads(lines[1])["error"] == "KeyError: 'x'"
 
 
+def test_an_error_of_a_known_cause_ends_with_its_code() -> None:
+    stream = io.StringIO()
+    log.configure("json", LEVEL, stream=stream)
+    logger.error("not delivered", path="/d/e/r/a", error="the service's user may not read it")
+    assert last_json(stream)["error"] == "the service's user may not read it [AD301]"
+
+
 def test_console_gives_one_readable_line() -> None:
     stream = io.StringIO()
     log.configure("console", LEVEL, stream=stream)

@@ -62,7 +62,8 @@ def a_file(path: bytes = b"a", **more: Any) -> File:
 
 def check(value: object, schema: dict[str, Any], at: str = "") -> None:
     """What the schema says, as far as it uses the language."""
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None), "boolean": bool}
+    kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
+                             "null": type(None), "boolean": bool}  # fmt: skip
     if "const" in schema:
         assert value == schema["const"], at
     if "type" in schema:

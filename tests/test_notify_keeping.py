@@ -49,6 +49,8 @@ def test_it_is_one_small_file_of_the_owners_alone(tmp_path: Path) -> None:
         b"", b"{", b"[]", b"null", b"7", b'{"version": 2}', b'{"version": 1}', b"\xff",
         b'{"version":1,"waiting":[],"told":{}}',
         b'{"version":1,"waiting":{"/d":1e300},"told":{}}', b'{"version":1,"waiting":{"/d":NaN},"told":{}}',
+        b'{"version":1,"waiting":{"/d":1' + b"0" * 400 + b'},"told":{}}', b"[" * 100_000,
+        b'{"version":1,"waiting":{},"told":{"a":{"tried_at":1,"known":[["disk","/s",1,Infinity]]}}}',
         b'{"version":1,"waiting":{},"told":{"a":{"tried_at":"x","known":[]}}}',
         b'{"version":1,"waiting":{},"told":{"a":{"tried_at":1,"known":[["disk"]]}}}',
     ],

@@ -47,7 +47,7 @@ def test_a_server_that_refuses_is_told_at_once_and_one_that_is_away_when_it_stay
 
     server, run = sorted(found(held(Kind.PAUSED, 1)), key=lambda t: t.subject, reverse=True)
     assert (server.key, run.key) == (("paused", "http://mlflow"), ("paused", "/d/e/r"))
-    assert server.detail == "http://mlflow cannot be reached"
+    assert server.detail == "http://mlflow cannot be reached [AD101]"
     assert server.next_step, "there is always one"
     assert found(held(Kind.TRANSIENT, TRIES - 1)) == []
     assert len(found(held(Kind.TRANSIENT, TRIES))) == 2

@@ -24,7 +24,7 @@ from artifactd.standing import Standing
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob(".github/**/*.md")])
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob(".github/**/*.md")])
 BLOCKS = re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", README)
 PROSE = re.sub(r"(?ms)^```.*?^```$", "", README)
 GROUP: Any = typer.main.get_command(app)
@@ -94,11 +94,13 @@ def test_a_mentioned_command_and_its_flags_exist(line: str) -> None:
 
 
 def test_the_table_of_commands_is_complete() -> None:
-    listed = {name for row in rows(section("Commands"), "command") for name in re.findall(r"artifactd (\w+)", row[0])}
+    listed = {
+        name for row in rows(section("Commands"), "command") for name in re.findall(r"artifactd ([\w-]+)", row[0])
+    }
     assert listed == set(GROUP.commands)
     json_told = {
         name for row in rows(section("Commands"), "command") if "`--json`" in row[1]
-        for name in re.findall(r"artifactd (\w+)", row[0])
+        for name in re.findall(r"artifactd ([\w-]+)", row[0])
     }  # fmt: skip
     for name in sorted(json_told):
         assert "--json" in {flag for parameter in command_of(f"artifactd {name}")[0].params for flag in parameter.opts}

@@ -18,8 +18,7 @@ import pytest
 
 from artifactd.systemd import Notifier
 
-UNITS = Path(__file__).parent.parent / "systemd"
-UNIT, TEMPLATE, USERS = UNITS / "artifactd.service", UNITS / "artifactd@.service", UNITS / "user" / "artifactd.service"
+UNIT = Path(__file__).parent.parent / "systemd" / "artifactd.service"
 
 
 class Manager:
@@ -140,9 +139,9 @@ def test_reads_the_processs_environment(manager: Manager, monkeypatch: pytest.Mo
 # --- the unit ----------------------------------------------------------------------------------------------------
 
 
-def directives(unit: Path = UNIT) -> dict[str, list[str]]:
+def directives() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in unit.read_text().splitlines():
+    for line in UNIT.read_text().splitlines():
         if "=" in line and not line.startswith("#"):
             key, _, value = line.partition("=")
             found.setdefault(key, []).append(value)
@@ -177,27 +176,8 @@ def test_the_unit_holds_what_the_service_relies_on() -> None:
     assert unit["RestrictAddressFamilies"] == ["AF_UNIX AF_INET AF_INET6"]
 
 
-def test_an_instance_is_the_service_with_places_of_its_own() -> None:
-    own = {
-        "Description": ["artifactd, MLflow's drop folder (%i)"],
-        "ExecStart": ["/opt/artifactd/bin/artifactd run --config /etc/artifactd/%i.toml"],
-        "EnvironmentFile": ["-/etc/artifactd/%i.environment"],
-        "StateDirectory": ["artifactd-%i"],
-        "WorkingDirectory": ["%S/artifactd-%i"],
-    }
-    assert directives(TEMPLATE) == directives() | own
-
-
-def test_a_users_service_is_no_other_than_the_systems() -> None:
-    systems, users = directives(), directives(USERS)
-    own = {"ExecStart": ["%h/.local/bin/artifactd run"], "EnvironmentFile": ["-%E/artifactd/environment"],
-           "WantedBy": ["default.target"]}  # fmt: skip
-    assert users == {key: value for key, value in systems.items() if key in users} | own
-
-
-@pytest.mark.parametrize("unit", [UNIT, USERS], ids=["system", "user"])
-def test_every_line_of_the_unit_has_its_reason_above(unit: Path) -> None:
-    lines = unit.read_text().splitlines()
+def test_every_line_of_the_unit_has_its_reason_above() -> None:
+    lines = UNIT.read_text().splitlines()
     bare = [
         line
         for above, line in itertools.pairwise(lines)
@@ -207,14 +187,13 @@ def test_every_line_of_the_unit_has_its_reason_above(unit: Path) -> None:
     assert bare == ["Description=artifactd, MLflow's drop folder"]
 
 
-@pytest.mark.parametrize("source", [UNIT, TEMPLATE], ids=["one", "instance"])
-def test_systemd_finds_nothing_wrong_with_the_unit(source: Path, tmp_path: Path) -> None:
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed (Debian: apt-get install systemd): the unit was not verified")
-    unit = tmp_path / source.name
+    unit = tmp_path / UNIT.name
     # The program is not installed where the unit expects it; everything else stays.
-    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", source.read_text()))
+    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
     verified = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stderr) == (0, "")  # an unknown value is only told on stderr
     secured = subprocess.run(

@@ -27,6 +27,9 @@ def test_the_tracking_uri_of_a_call(base: str, call: str) -> None:
         (PUT, "X-Forwarded-Proto"),
         (f"http://mlflow:5000{PUT}", "X-Forwarded-Proto"),
         ("https://elsewhere.example.com/welcome", "if that is the server"),
+        ("http://[x/", "if that is the server"),
+        ("http://[1]x/", "if that is the server"),
+        ("ps:////http:x[://y", "if that is the server"),
     ],
 )
 def test_what_to_do_about_a_redirect(location: str, cure: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import http.server
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,3 +229,21 @@ def test_a_process_without_memory_is_no_failure_of_the_store() -> None:
     except OSError as exc:
         with pytest.raises(MemoryError):
             classify(exc, target="http://mlflow", scope=Scope.TARGET)
+
+
+@pytest.mark.parametrize(
+    "said", ["\r\n" * 100_000, "An error occurred (" * 10_000, " Content" * 25_000, "<a" * 100_000]
+)
+@pytest.mark.parametrize("target", ["s3://b/x", "gs://b/x", "http://m"])
+def test_what_a_server_says_at_great_length_is_judged_at_once(said: str, target: str) -> None:
+    from botocore.exceptions import ClientError
+    from mlflow.exceptions import MlflowException
+
+    answer = {"Error": {"Code": "", "Message": said}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    google = type("BadRequest", (Exception,), {"__module__": "google.api_core.exceptions"})
+    uploaded = type("S3UploadFailedError", (Exception,), {"__module__": "boto3.exceptions"})
+    for exc in (ClientError(answer, "PutObject"), google(said), uploaded(said), MlflowException(said)):
+        begun = time.process_time()
+        failure = classify(exc, target=target, scope=Scope.RUN)
+        assert time.process_time() - begun < 1
+        assert len(failure.error) < 1000

@@ -1,10 +1,13 @@
-"""Contact: what a real server says of itself, and what is told of one that says nothing. Nothing is written there."""
+"""Contact: what a real server says of itself, and what is told of one that says nothing. What is written goes again."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.server
+import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from artifactd.tracking import reasons
-from artifactd.tracking.contact import ask, clock_ahead, contact
+from artifactd.tracking.contact import THROUGH, Contact, Way, ask, clock_ahead, contact
 from artifactd.tracking.server import Client, connect
-from artifactd.tracking.trial import Question
+from artifactd.tracking.trial import EXPERIMENT, OBJECT, Question, Step, send
 from cli_support import own_environment
 from conftest import MlflowServer
 from support import free_port
@@ -50,15 +53,37 @@ def test_a_server_says_what_it_is_and_keeps_what_it_has(mlflow_server: MlflowSer
     assert [way.scheme for way in found.ways] == ["mlflow-artifacts", "file"]
     assert found.through
     assert found.refuses is False
+    assert found.sent is not None
+    assert found.sent.ok, found.sent
+    assert "written, listed, read back and removed, through the server" in found.sent.detail
     assert (found.certificate_end, found.warnings) == (None, ())
-    assert held(client) == before
+    experiments, runs = before
+    assert held(client) == (experiments | {EXPERIMENT}, runs)
+    assert not list(mlflow_server.artifact_root.rglob(OBJECT))
+
+
+@pytest.mark.live
+def test_what_cannot_be_tried_is_told_apart_from_what_is_refused(
+    mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(mlflow_server.uri, embedded_artifacts=None)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("no runs for you")
+
+    question = Question(mlflow_server.uri, None, None)
+    monkeypatch.setattr(client, "create_run", refuse)
+    step = send(client, question, 10, THROUGH)
+    assert step is not None
+    assert (step.what, step.ok) == ("run", False)
+    assert send(client, question, 10, ("s3",)) is None
 
 
 @pytest.mark.live
 def test_a_configured_location_takes_the_place_of_the_servers(mlflow_server: MlflowServer) -> None:
-    found = ask(Question(mlflow_server.uri, None, "s3://key:hunter22@bucket/path"))
+    (found,) = ask(Question(mlflow_server.uri, None, "s3://key:hunter22@bucket/path"))
     (way,) = found.ways
-    assert (way.scheme, found.through, found.refuses) == ("s3", False, None)
+    assert (way.scheme, found.through, found.refuses, found.sent) == ("s3", False, None, None)
     assert "hunter22" not in f"{found}"
 
 
@@ -77,6 +102,19 @@ def test_a_server_that_swallows_requests_does_not_hold_the_answer_back() -> None
     assert time.monotonic() - begun < 5
     assert "did not answer within" in found.error
     assert found.client == "", "nobody was there to say it"
+
+
+def test_what_was_learnt_before_the_time_was_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is so slow that 5 MiB are not through in time: all else is known by then."""
+    slow = Step("store", "http://m", False, 30.0, "it was not there and back within the 30 s", "Try one big file")
+    known = Contact(client="3.17.2", ways=(Way("mlflow-artifacts:/0", "mlflow-artifacts", "through"),), sent=slow)
+    said = json.dumps(dataclasses.asdict(known)).encode() + b'\n{"err'
+
+    def late(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("python", 30, output=said)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    assert contact(Question("http://m", None, None)) == known
 
 
 @contextlib.contextmanager

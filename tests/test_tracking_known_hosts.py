@@ -36,6 +36,7 @@ def hashed(name: str) -> str:
         (line(hashed("store")), Verdict.KNOWN),
         (line("st?re"), Verdict.KNOWN),
         (line("[s*]:2222"), Verdict.KNOWN),
+        ("store ssh-ed25519 caf\u00e9\n" + line("store"), Verdict.KNOWN),
         (line("*,!store"), Verdict.KNOWN),  # for [store]:2222, which nothing excludes
         (line("*,!store,![store]:2222"), Verdict.UNKNOWN),
         (line("[store]:22"), Verdict.UNKNOWN),

@@ -51,6 +51,14 @@ class TestWithServer:
         assert not list(mlflow_server.artifact_root.rglob(OBJECT))
         assert client.list_artifacts(mine) == []
 
+    def test_a_store_in_the_state_folder_is_refused(self, mlflow_server: MlflowServer, tmp_path: Path) -> None:
+        client = connect(mlflow_server.uri, embedded_artifacts=None)
+        client.create_experiment("inside", artifact_location=f"file://{tmp_path}/state/inside")
+        (_, *stores) = steps(Question(mlflow_server.uri, None, None, ("inside",), f"{tmp_path}/state"))
+        (refused,) = [store for store in stores if not store.ok]
+        assert "artifactd's own state folder" in refused.detail
+        assert not (tmp_path / "state").exists()
+
     def test_the_stores_of_known_experiments_are_looked_at_too(
         self, mlflow_server: MlflowServer, tmp_path: Path
     ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifactd.tracking.sftp_packets import ConnectionLostError, StatusError
-from artifactd.tracking.sftp_wire import Wire
+from artifactd.tracking.sftp_wire import STATVFS, Wire
 
 
 class Scripted:
@@ -157,3 +157,11 @@ def test_an_end_in_the_middle_is_said() -> None:
     session._channel.send = len  # type: ignore[method-assign,assignment]
     with pytest.raises(ConnectionLostError, match="ended the connection"):
         session.remove(b"x")
+
+
+@pytest.mark.parametrize("reply", [b"", bytes(87)])
+def test_room_that_is_told_in_part_ends_the_connection(reply: bytes) -> None:
+    session = wire(lambda kind, number, body: struct.pack(">BI", 201, number) + reply)
+    session.extensions[STATVFS] = b"2"
+    with pytest.raises(ConnectionLostError, match="does not answer as an SFTP server"):
+        session.space(b"d")

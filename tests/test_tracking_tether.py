@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from artifactd import throttle
 from artifactd.delivery.hashing import hashing
 from artifactd.tracking import tether
-from artifactd.tracking.artifacts import RunArtifacts
+from artifactd.tracking.artifacts import Checksum, RunArtifacts
 from artifactd.tracking.blocks import tell_parts
 from artifactd.tracking.tether import APART, Tether
 from support import wait_for
@@ -167,3 +169,53 @@ def test_of_large_pieces_what_came_before_is_sent(tmp_path: Path) -> None:
         assert stream.read(100) == b"456789"
         assert stream.read(100) == b""
     assert told == [0, 4, 0, 6]
+
+
+def test_a_large_piece_is_hashed_while_it_is_sent(big: int) -> None:
+    """Google's pieces are of 100 MiB: one after the other, hashing would take its time before each of them."""
+    with hashing(big, None, near=True) as digest_is, tether.Pieces(f"/proc/self/fd/{big}") as stream:
+        stream.read(3 * APART)
+        wait_for(lambda: not waits_for_hash(3 * APART), "all of the piece is hashed")
+        assert not _came(digest_is)
+        stream.read(3 * APART)
+        wait_for(lambda: _came(digest_is), "the last piece is hashed before it is sent")
+
+
+def waits_for_hash(count: int) -> bool:
+    pair = tether._held
+    assert pair is not None
+    return pair._hashed < count
+
+
+PART = 8 * MIB
+
+
+def test_who_sends_gets_the_sum_of_a_part_however_far_ahead_it_is(big: int) -> None:
+    """S3 begins ten parts at once: the last of them is further than the two may be apart."""
+    zeros = hashlib.md5(bytes(PART), usedforsecurity=False).digest()
+    with hashing(big, Checksum(PART), near=True) as digest_is:
+        assert tether.made(4 * APART // PART - 1) == zeros
+        assert not _came(digest_is)
+        assert tether.made(4 * APART // PART) == tether.made(1) == zeros
+    assert len(digest_is()) == 32
+
+
+def test_the_last_part_has_a_sum_once_all_is_hashed(big: int) -> None:
+    os.truncate(f"/proc/self/fd/{big}", 2 * PART + 5)
+    with hashing(big, Checksum(PART), near=True):
+        assert tether.made(3) == hashlib.md5(bytes(5), usedforsecurity=False).digest()
+
+
+def test_who_sends_is_not_kept_waiting_for_a_sum_that_nobody_makes(big: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tether.made(1) is None
+    with hashing(big, None, near=True):
+        assert tether.made(1) is None
+    monkeypatch.setattr(throttle, "read", fails)
+    with hashing(big, Checksum(PART), near=True) as digest_is:
+        assert tether.made(1) is None
+    with pytest.raises(OSError, match="the disk ends here"):
+        digest_is()
+
+
+def fails(_: int) -> None:
+    raise OSError("the disk ends here")

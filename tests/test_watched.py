@@ -203,7 +203,7 @@ def test_a_folder_belongs_to_one_service(base: Path) -> None:
 
 
 def test_without_memory_for_its_thread_a_watch_is_scanned(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("artifactd.watched.begin", lambda _: None)
+    monkeypatch.setattr("artifactd.watched.begin", lambda *_: None)
     post = Post(base)
     write(post.drop / "e" / "r", "a")
     view = post.turn_until("scan")

@@ -27,6 +27,8 @@ _RCLONE = "rclone"
 def measure(setting: Setting) -> Iterator[Row]:
     """A row for each store."""
     for store, limits in (("local", [_COPY]), ("server", [_RAW]), ("s3", _ready([_BOTO, _RCLONE]))):
+        if store not in setting.stores:
+            continue
         goals = [Goal("faster", 0.97, _ONE), *(Goal("faster", 0.9, limit) for limit in limits)]
         values: dict[str, list[float]] = {}
         for n in range(setting.scale.big_rounds):

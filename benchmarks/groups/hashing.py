@@ -17,7 +17,7 @@ from setting import Setting
 def measure(setting: Setting) -> Iterator[Row]:
     """A row for each store: bytes that the service reads from the disk, of a file of which memory keeps a window."""
     size = setting.scale.hashing_mib
-    for store in ("local", "server", "s3"):
+    for store in setting.stores:
         form = setting.form(store)
         base = setting.folder("hashing")
         with ExitStack() as ends:
@@ -25,7 +25,7 @@ def measure(setting: Setting) -> Iterator[Row]:
             service.drop(write_files(base / "warm", 8, 4096))
             times: list[float] = []
             reads: list[float] = []
-            for n in range(min(3, setting.scale.rounds)):
+            for n in range(setting.scale.rounds):
                 source = write_files(base / f"big-{n}", 1, size * MIB)
                 before = read_bytes(service.pid)
                 with forgotten(source / "0.bin"):
@@ -47,5 +47,5 @@ def _sums(path: str, rounds: int) -> str:
     def summed(name: str, _round: int) -> float:
         return timed([name, path])
 
-    values = interleaved(min(3, rounds), {name: partial(summed, name) for name in sums})
+    values = interleaved(rounds, {name: partial(summed, name) for name in sums})
     return ", ".join(f"{name} alone {sorted(seconds)[len(seconds) // 2]:.2f} s" for name, seconds in values.items())

@@ -27,7 +27,7 @@ def measure(setting: Setting) -> Iterator[Row]:
         names[rows]: (lambda _n, service=service: 1e6 * scan_cpu(service) / sample)
         for rows, service in services.items()
     }
-    values = interleaved(min(3, scale.rounds), calls)
+    values = interleaved(scale.rounds, calls)
     rows = sample + scale.ledger_rows
     each = size(services[scale.ledger_rows]) / rows
     yield Row(

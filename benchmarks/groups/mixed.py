@@ -20,7 +20,8 @@ _LOOP = "loop over log_artifact"
 def measure(setting: Setting) -> Iterator[Row]:
     """A row for each store."""
     for store in ("local", "server"):
-        yield _row(setting, store)
+        if store in setting.stores:
+            yield _row(setting, store)
 
 
 def _row(setting: Setting, store: str) -> Row:

@@ -27,19 +27,28 @@ _RCLONE = "rclone, 16 at a time"
 
 def measure(setting: Setting) -> Iterator[Row]:
     """A row for each store."""
-    files = setting.scale.local_files
-    yield _row(
-        setting, "local", files, _COPY, [Goal("faster", 5.0, _LOOP), Goal("faster", 1.0, _ALL)],
+    for store in setting.stores:
+        yield {"local": _local, "server": _server, "s3": _s3}[store](setting)
+
+
+def _local(setting: Setting) -> Row:
+    return _row(
+        setting, "local", setting.scale.local_files, _COPY, [Goal("faster", 5.0, _LOOP), Goal("faster", 1.0, _ALL)],
         lambda hand, run: {
             _ALL: lambda source: hand.log_all(run, str(source), source.name),
             _COPY: lambda source: _copied(source, setting.folder("copy")),
         },
     )  # fmt: skip
-    files = setting.scale.server_files
-    yield _row(
-        setting, "server", files, _RAW, [Goal("faster", 2.2, _LOOP), Goal("faster", 1.1, _RAW)],
+
+
+def _server(setting: Setting) -> Row:
+    return _row(
+        setting, "server", setting.scale.server_files, _RAW, [Goal("faster", 2.2, _LOOP), Goal("faster", 1.1, _RAW)],
         lambda hand, _run: {_RAW: lambda source: hand.put(_files(source), source.name, 8)},
     )  # fmt: skip
+
+
+def _s3(setting: Setting) -> Row:
     best = _RCLONE if shutil.which("rclone") else _BOTO
     s3 = setting.form("s3")
 
@@ -51,7 +60,7 @@ def measure(setting: Setting) -> Iterator[Row]:
 
     goals = [Goal("faster", 5.0, _LOOP), Goal("faster", 0.8, _BOTO)]
     goals += [Goal("faster", 0.8, _RCLONE)] if best == _RCLONE else []
-    yield _row(setting, "s3", files, best, goals, peers)
+    return _row(setting, "s3", setting.scale.server_files, best, goals, peers)
 
 
 def _row(

@@ -23,19 +23,17 @@ _BEGINS_WITHIN = 5.0
 class Aside:
     """Something under way in another thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None]) -> None:
         self._began, self._ended = _thread.allocate_lock(), _thread.allocate_lock()
         self._began.acquire()
         self._ended.acquire()
         self._wanted = True
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-        return not self._ended.locked()
+        self._then = then
+        self.over = False
+        """Whether the work has ended."""
 
     def wait(self, seconds: float = -1) -> bool:
-        """Until it has ended, or so many seconds (-1: without limit); whether it has."""
+        """Until it has ended, what is called then too, or so many seconds (-1: without limit); whether it has."""
         if not self._ended.acquire(timeout=seconds):
             return False
         self._ended.release()
@@ -46,7 +44,10 @@ class Aside:
             self._began.release()
             if self._wanted:
                 work()
+                self.over = True
+                self._then()
         finally:
+            self.over = True
             self._ended.release()
 
     def _came(self) -> bool:
@@ -56,9 +57,14 @@ class Aside:
         return self._began.acquire(blocking=False)  # at this very moment: it may have seen that it was wanted
 
 
-def begin(work: Callable[[], None]) -> Aside | None:
-    """Begin `work`, which must not raise, in a thread of its own; None where there is no memory for one."""
-    aside = Aside()
+def begin(work: Callable[[], None], then: Callable[[], None] = lambda: None) -> Aside | None:
+    """Begin `work`, which must not raise, in a thread of its own; None where there is no memory for one.
+
+    Args:
+        work: What is to be done.
+        then: Called there when the work is over: whoever is told by it finds it so.
+    """
+    aside = Aside(then)
     try:
         _thread.start_new_thread(aside._run, (work,))
     except (RuntimeError, MemoryError):

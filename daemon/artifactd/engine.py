@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from artifactd import failpoint, log
+from artifactd import failpoint, log, traces
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.delivery.backoff import Backoff
 from artifactd.delivery.dispatch import Dispatcher
@@ -97,7 +97,8 @@ class Engine:
         self._events = events
         self._only = only
         self._news = news
-        self.figures = Figures()
+        self._traces = traces.begin(os.environ)
+        self.figures = Figures(None if self._traces is None else self._traces.tell)
         self._idle_since = time.monotonic()
         self._rested_at: float | None = None
         self._written_outside = 0
@@ -156,16 +157,17 @@ class Engine:
         )
 
     def limit(self, config: Config) -> bool:
-        """Begin to work by this configuration if its limits, or who is told of trouble, are all that is new in it.
+        """Begin to work by this configuration if its limits, or who is told of things, are all that is new in it.
 
-        Uploads under way go on by it.
+        Uploads under way go on by it. Whoever tells of trouble, and serves metrics, takes the new settings itself.
 
         Returns:
             False where that is not the difference, and nothing was done.
         """
         limits = {name: getattr(config.upload, name) for name in ("bandwidth_limit", "read_limit")}
         upload = self.config.upload.model_copy(update=limits)
-        changed = self.config.model_copy(update={"upload": upload, "notify": config.notify})
+        told = {"notify": config.notify, "metrics": config.metrics}
+        changed = self.config.model_copy(update={"upload": upload, **told})
         if changed != config or config == self.config:  # who asks for what there is means a new beginning
             return False
         self.config = config
@@ -327,6 +329,8 @@ class Engine:
         """Let go of everything; what was under way is due again."""
         self.stop_delivery()
         self._close_watches()
+        if self._traces is not None:
+            self._traces.close()
         self.ledger.close()
         self._lock.release()
         self._limits.close()

@@ -26,6 +26,7 @@ from typing import Any, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
 
+from artifactd.causes import coded
 from artifactd.secrets import mask_event
 
 Format = Literal["auto", "console", "json", "journald"]
@@ -89,6 +90,7 @@ def configure(
             structlog.processors.format_exc_info,
             _plain_event,
             mask_event,
+            _with_code,
             time,
             render,
         ],
@@ -136,6 +138,14 @@ def _plain_event(_logger: object, _method: str, event: EventDict) -> EventDict:
         key if type(key) is str else str(key): value if type(value) in _PLAIN else _plain(value, 0)
         for key, value in event.items()
     }
+
+
+def _with_code(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Say behind an error which page is its."""
+    error = event.get("error")
+    if type(error) is str:
+        event["error"] = coded(error)
+    return event
 
 
 def _plain(value: object, depth: int) -> Any:

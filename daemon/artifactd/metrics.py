@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from artifactd.errors import Failure
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _BYTES = tuple(float(4**n) for n in range(5, 19))
@@ -41,16 +44,47 @@ class Distribution:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one try of a file came to, for who wants each of them.
+
+    Attributes:
+        result: ``stored``, ``unchanged`` (the store had it), ``changed`` (under way: it is sent again), or ``failed``.
+        experiment: Of the run.
+        run: Its name.
+        run_id: Its id, as far as it is known.
+        artifact_path: The file's place in the run.
+        size: Its bytes.
+        sent: Bytes that went over the wire.
+        tries: With this one.
+        seconds: From opening the file to the store's word for it; 0 where that was not measured.
+        failure: Why it failed.
+    """
+
+    result: str
+    experiment: str
+    run: str
+    run_id: str | None
+    artifact_path: str
+    size: int
+    sent: int
+    tries: int
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
 @dataclass(slots=True)
 class Figures:
     """What deliveries came to.
 
     Attributes:
+        tell: Told each outcome, where somebody wants it.
         seconds: Of each upload with its part of the listing.
         sizes: Bytes of each upload.
         failed: Tries that failed, by the kind of failure.
     """
 
+    tell: Callable[[Outcome], None] | None = None
     seconds: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
     sizes: Distribution = field(default_factory=lambda: Distribution(_BYTES))
     failed: Counter[str] = field(default_factory=Counter)

@@ -222,7 +222,7 @@ class Watched:
             self._next_events = now + 60
             return
         # Watching a big tree takes seconds; the loop goes on meanwhile, and the scan starts when the watch stands.
-        self._starter = begin(self._start_events)
+        self._starter = begin(self._start_events, self._wake)
         if self._starter is None:
             self._degrade(f"scan only: {_NO_MEMORY}")
             self._next_events = now + RETRY_ROOT
@@ -237,7 +237,6 @@ class Watched:
         else:
             self._events, self._degraded = events, None
             self._rounds.scan_soon()  # what changed before the watch stood
-        self._wake()
 
     def _degrade(self, reason: str) -> None:
         if self._degraded != reason:

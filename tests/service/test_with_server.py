@@ -158,3 +158,17 @@ def test_a_server_that_goes_in_the_middle_of_a_pass(own_server: OwnServer, tmp_p
     assert str(folder / "b") in frozen.stdout + frozen.stderr
     assert program.call("sync").returncode == 0
     assert program.status()["stored"] == 2
+
+
+def test_a_server_that_names_the_state_folder_for_artifacts_is_refused(
+    mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    program = Program(tmp_path, tracking_uri=mlflow_server.uri)
+    inside = program.state / "store"
+    Oracle(mlflow_server.uri).client.create_experiment(tmp_path.name, artifact_location=inside.as_uri())
+    run = program.drop / tmp_path.name / "r"
+    run.mkdir(parents=True)
+    (run / "ledger.db").write_bytes(b"no ledger")
+    with program.running():
+        wait_for(lambda: "artifactd's own state folder" in program.text(), "it is refused", 60)
+    assert not inside.exists()

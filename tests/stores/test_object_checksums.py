@@ -25,8 +25,10 @@ from artifactd.delivery.worker import Worker
 from artifactd.errors import Kind, Scope
 from artifactd.ledger import DueFile, FileId
 from artifactd.tracking import artifacts as room
+from artifactd.tracking import tether
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.runs import RunSpec
+from artifactd.tracking.sdks import s3
 from artifactd.watching.signature import Signature
 from stores import azurite, fakegcs, seaweed
 from stores.objects import ObjectStore
@@ -188,6 +190,20 @@ def test_another_content_of_that_size_is_not_called_stored(
     assert "another content of that size" in lie.failure.error
     assert isinstance(right, Stored)
     (again,) = bench.deliver("f", folder="a")
+    assert isinstance(again, Stored)
+
+
+@pytest.mark.parametrize("size", [1000, 9 * MIB])
+def test_s3_refuses_what_arrives_as_something_else(size: int, s3_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (s3_bench.drop / "f").write_bytes(os.urandom(size))
+    with monkeypatch.context() as patch:
+        patch.setattr(tether, "made", lambda _: bytes(16))
+        patch.setattr(s3, "_md5_of", lambda _: bytes(16))
+        (refused,) = s3_bench.deliver("f")
+    assert isinstance(refused, NotDelivered)
+    assert (refused.failure.kind, refused.failure.scope) == (Kind.TRANSIENT, Scope.FILE)
+    assert "got other bytes than were sent" in refused.failure.error
+    (again,) = s3_bench.deliver("f")
     assert isinstance(again, Stored)
 
 

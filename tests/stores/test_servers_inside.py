@@ -137,14 +137,37 @@ def test_the_limit_is_learnt_without_sending_anything(
         assert limits.refuses(uri, 1) is None, "nobody is asked who may be somebody else"
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate.ca))
         assert limits.largest_body(uri) is None
+        assert sorted(mlflow_server.artifact_root.rglob("*")) == before
         found = contact(Question(uri, None, None))
         assert (found.error, found.refuses) == ("", False)
+        assert found.sent is not None
+        assert found.sent.ok, found.sent
         assert 29 < ((found.certificate_end or 0.0) - time.time()) / 86_400 < 31
+    before = sorted(mlflow_server.artifact_root.rglob("*"))
     with gateway(tmp_path, mlflow_server.uri, location=f"client_max_body_size {LIMIT};", prefix="/m/") as front:
         begun = time.monotonic()
         assert limits.largest_body(f"{front.uri}/m/") == LIMIT
         assert time.monotonic() - begun < 5
     assert sorted(mlflow_server.artifact_root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("location", "refuses", "says"),
+    [
+        (f"client_max_body_size {LIMIT};", True, None),
+        ("if ($request_method = PUT) { return 413; }", False, "413"),  # it takes what is announced, and no upload
+    ],
+)
+def test_five_mebibytes_are_sent_unless_they_are_refused_before(
+    location: str, refuses: bool, says: str | None, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    with gateway(tmp_path, mlflow_server.uri, location=location) as front:
+        found = contact(Question(front.uri, None, None))
+        puts = [request for request in front.requests() if request.startswith("PUT")]
+    assert (found.error, found.refuses) == ("", refuses)
+    assert bool(puts) is not refuses
+    assert (found.sent is None) is refuses
+    assert found.sent is None or (not found.sent.ok and str(says) in found.sent.detail), found.sent
 
 
 def test_a_body_limit_is_named_with_its_setting_and_holds_back_nothing_else(

@@ -7,13 +7,5 @@ missing=""
 [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v npm >/dev/null 2>&1 || missing="$missing nodejs npm"
-[ -z "$missing" ] && exit 0
-as_root=""
-[ "$(id -u)" -eq 0 ] || as_root="sudo -n"
-echo "Installing$missing"
-$as_root apt-get update -q >/dev/null 2>&1
 # shellcheck disable=SC2086
-$as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-    apt-get install -y -q --no-install-recommends $missing >/dev/null 2>&1 ||
-    echo "Not installed:$missing. The tests that need them say so; as root: apt-get install$missing" >&2
-exit 0
+exec "$(dirname "$0")/../apt.sh" $missing

@@ -15,9 +15,10 @@ from artifactd.cli.status import as_data
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import Report
 from artifactd.standing import read
+from artifactd.unit import unit_name, unit_text
 from made_store import copy_store
 from support import idle, tree, wait_for
-from systemd.box import SOURCES, Box
+from systemd.box import Box
 
 UNIT = "artifactd.service"
 
@@ -123,8 +124,7 @@ def embed(box: Box, state: str) -> None:
     shutil.copy(made, box.path(state))
 
 
-def install(box: Box, *units: str) -> None:
-    """Copy more of our units into a running box."""
-    for unit in units:
-        shutil.copy(SOURCES / "systemd" / unit, box.units / Path(unit).name)
+def install_template(box: Box) -> None:
+    """Put the unit for instances into a running box."""
+    (box.units / unit_name(template=True)).write_text(unit_text(template=True))
     box.run("systemctl", "daemon-reload")

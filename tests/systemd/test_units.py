@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from artifactd.unit import unit_text
 from support import wait_for
-from systemd.box import SOURCES, Box
-from systemd.host import Host, embed, install
+from systemd.box import Box
+from systemd.host import Host, embed, install_template
 
 TEMPLATE = "artifactd@.service"
 
 
 def test_systemd_finds_nothing_wrong(booted: Box) -> None:
-    install(booted, TEMPLATE)
+    install_template(booted)
     for unit in ("artifactd.service", TEMPLATE):
         path = f"/etc/systemd/system/{unit}"
         # An unknown value is only told on stderr, and the exit code is 0.
@@ -19,7 +20,7 @@ def test_systemd_finds_nothing_wrong(booted: Box) -> None:
 
 
 def test_two_instances_at_once(booted: Box) -> None:
-    install(booted, TEMPLATE)
+    install_template(booted)
     host = Host(booted)
     names = ("a", "b")
     booted.run(
@@ -56,9 +57,8 @@ def test_a_service_of_a_user(booted: Box) -> None:
     (home / ".local/bin/artifactd").symlink_to("/opt/artifactd/bin/artifactd")
     (home / ".config/artifactd/config.toml").write_text('[[watch]]\npath = "/home/trainer/drop"\nsettle = "0.3s"\n')
     (home / ".config/artifactd/environment").write_text("MLFLOW_DISABLE_TELEMETRY=true\n")
-    (home / ".config/systemd/user/artifactd.service").write_bytes(
-        (SOURCES / "systemd/user/artifactd.service").read_bytes()
-    )
+    text = unit_text(user=True, program="/home/trainer/.local/bin/artifactd")
+    (home / ".config/systemd/user/artifactd.service").write_text(text)
     (home / "drop/e/r/a.txt").write_bytes(b"a")
     (home / "drop/e/r/a.txt").chmod(0o600)
     embed(booted, "/home/trainer/.local/state/artifactd")

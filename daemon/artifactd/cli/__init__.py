@@ -30,6 +30,7 @@ _COMMANDS = {
     "ls": "List the artifacts of a run or folder.",
     "pull": "Download the artifacts of a run or folder.",
     "ui": "Open MLflow's UI on the embedded store, or tell where it is.",
+    "install-unit": "Write the unit that has systemd start this program.",
 }
 
 
@@ -41,7 +42,7 @@ class Commands(TyperGroup):
         name, stand_in, rest = super().resolve_command(ctx, args)
         if stand_in is None or stand_in.name not in _COMMANDS:
             return name, stand_in, rest
-        module = importlib.import_module(f"artifactd.cli.{stand_in.name}")
+        module = importlib.import_module(f"artifactd.cli.{stand_in.name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = stand_in.name
         return name, command, rest

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.config import Config, WatchConfig, masked
 from artifactd.errors import ArtifactdError
@@ -97,6 +98,7 @@ def _rows(config: Config, *, quiet: bool) -> Iterator[Row]:
         str(config.embedded_artifacts) if config.embedded else None,
         config.mlflow.artifact_location,
         _experiments(config),
+        str(config.state_dir),
     )
     console = common.messages()
     if quiet or not console.is_terminal:
@@ -169,7 +171,7 @@ def _print(rows: list[Row], config: Config) -> None:
     table = tables.table("", "What", "Where", "Time", "Found", right=("Time",), fold=("Where", "Found"))
     for row in rows:
         mark = Text("ok", style="green") if row.ok else Text("FAILED", style="bold red")
-        found = Text(row.detail)
+        found = Text(row.detail if row.ok else coded(row.detail))
         if row.cure and not row.ok:
             found.append(f"\n{row.cure}", style="bold")
         for warning in row.warnings:

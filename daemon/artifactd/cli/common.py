@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from artifactd.causes import coded
 from artifactd.errors import ArtifactdError, DeliveryError, Kind
 from artifactd.secrets import mask
 from artifactd.text import printable, visible
@@ -114,10 +115,11 @@ def guarded() -> Iterator[None]:
             sys.stdout.flush()
     except DeliveryError as exc:
         transient = exc.failure.kind is Kind.TRANSIENT
-        say(f"artifactd: {exc.problem}\n  {_AGAIN if transient else exc.cure}")
+        say(f"artifactd: {coded(exc.problem)}\n  {_AGAIN if transient else exc.cure}")
         raise typer.Exit(exc.exit_code) from None
     except ArtifactdError as exc:
-        say(f"artifactd: {mask(str(exc))}")
+        first, end, rest = mask(str(exc)).partition("\n")
+        say(f"artifactd: {coded(first)}{end}{rest}")
         raise typer.Exit(exc.exit_code) from None
     except MemoryError:
         say("artifactd: out of memory\n  Give it more, or let it watch less; nothing is lost, and a start recovers")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, masked
@@ -56,8 +57,8 @@ def doctor(
 
     Folders, filesystems, rights, space, inotify's limits, the journal; the
     server's clock, version and gateway; credentials and until when they last.
-    It writes nothing to a server or store: [bold]artifactd check[/] does, and
-    proves the whole way.
+    Through a server that passes files on, it sends 5 MiB, and removes them; it
+    writes nothing else. [bold]artifactd check[/] proves the way to each store.
 
     Exits with 0 when nothing is wrong, else with 1.
     """
@@ -107,7 +108,7 @@ def _found(settings: Config | None, mistakes: ConfigError | None, *, quiet: bool
 def _print(findings: list[Finding]) -> None:
     table = tables.table("", "What", "Found", fold=("What", "Found"))
     for finding in findings:
-        found = Text(finding.detail)
+        found = Text(finding.detail if finding.level is Level.OK else coded(finding.detail))
         if finding.cure:
             found.append(f"\n{finding.cure}", style="bold")
         table.add_row(_MARKS[finding.level], finding.what, found)

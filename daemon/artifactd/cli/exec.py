@@ -11,6 +11,7 @@ import typer
 from artifactd import log
 from artifactd.ahead import Made
 from artifactd.api import page
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.config import Config
 from artifactd.errors import ArtifactdError, Unstored
@@ -108,7 +109,7 @@ def _announce(config: Config, place: Place, made: Made | None, trouble: Artifact
         where = page(config, made.experiment_id, made.run_id)
         common.say(f"artifactd: run {made.run_id} from {printable(place.path)}{f': {where}' if where else ''}")
         return
-    why = "" if trouble is None else f": {mask(trouble.problem)}\n  {mask(trouble.cure)}"
+    why = "" if trouble is None else f": {coded(mask(trouble.problem))}\n  {mask(trouble.cure)}"
     common.say(f"artifactd: without MLFLOW_RUN_ID, files of {printable(place.path)} are delivered later{why}")
 
 
@@ -128,7 +129,7 @@ def _list(head: str, files: Sequence[Unstored]) -> None:
         groups.setdefault((file.reason, file.error, file.cure), []).append(file.path)
     for (reason, error, cure), paths in groups.items():
         said = error if head == "failed" else ": ".join(filter(None, (reason, error)))
-        common.say(f"  {head}: {mask(said)}" + (f"\n    {cure}" if cure else ""))
+        common.say(f"  {head}: {coded(mask(said))}" + (f"\n    {cure}" if cure else ""))
         for path in paths[:_SHOWN]:
             common.say(f"    {path}")
         if len(paths) > _SHOWN:

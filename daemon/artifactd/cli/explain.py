@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.status import life
 from artifactd.config import Config, layout_of
@@ -78,7 +79,7 @@ def _show(answer: Answer) -> None:
         tables.details(
             [
                 ("waits for" if answer.state == WAITING else "reason", answer.reason),
-                ("last error", answer.error),
+                ("last error", coded(answer.error)),
                 ("next", tables.until(answer.until) if answer.until is not None else ""),
                 ("tries", str(answer.attempts) if answer.attempts else ""),
                 ("what to do", answer.cure),
@@ -156,7 +157,7 @@ def _data(answer: Answer | Summary) -> dict[str, Any]:
         "state": answer.state,
         "reason": answer.reason or None,
         "waits_for": answer.reason if answer.state == WAITING else None,
-        "error": answer.error or None,
+        "error": coded(answer.error) or None,
         "kind": answer.kind,
         "next_try": tables.iso(answer.until),
         "attempts": answer.attempts,

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperCommand
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.back import MEANS, WHAT, back, waiting
 from artifactd.cli.progress import Bar
@@ -116,4 +117,4 @@ def _print(done: Pulled, restored: Restored | None) -> None:
         common.say(remark)
     for problem in done.problems:
         console.print(Text("  " + tables.path(problem.artifact_path.encode()), style="red"), soft_wrap=True)
-        console.print(tables.details([("reason", problem.reason), ("what to do", problem.cure)], indent=4))
+        console.print(tables.details([("reason", coded(problem.reason)), ("what to do", problem.cure)], indent=4))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.errors import Kind
 from artifactd.ledger import FileView, Report, State
@@ -31,10 +30,11 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 _RUNS_SHOWN = 20
+_BESIDE_NAMES = 68
+"""Columns that the rest of a run's row takes."""
+_WITH_IDS = 100
+"""Columns of a terminal from which on there is room for run ids beside long names."""
 _FAILURES_SHOWN = 20
-_EVERY = 1.0
-_AT_LEAST_EVERY = 5.0
-"""Seconds after which a ledger that did not change is asked again: whether a service works does not show in it."""
 
 
 @app.command(epilog="Example: [bold]artifactd status --watch[/]")
@@ -42,7 +42,7 @@ def status(
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until q or Ctrl-C.")] = False,
 ) -> None:
     """Show counts, lag, runs, failures with their reasons, and the health of the watches.
 
@@ -53,11 +53,14 @@ def status(
     report = Report(folder)
     try:
         if watch:
-            _watch(report, folder, as_json=json_)
+            from artifactd.cli import watch as again  # noqa: PLC0415 (for this alone)
+
+            again.watch(report, folder, as_json=json_)
         elif json_:
             common.print_json(as_data(read(report, folder)))
         else:
-            common.out().print(as_table(read(report, folder), folder))
+            console = common.out()
+            console.print(as_table(read(report, folder), folder, console.width))
     finally:
         report.close()
 
@@ -111,7 +114,7 @@ def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
     for what, block in now.held.items():
         yield {
             "path": what,
-            "error": block.error,
+            "error": coded(block.error),
             "kind": block.kind,
             "attempts": block.attempts,
             "next_try": tables.iso(block.next_try),
@@ -121,7 +124,7 @@ def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
 def _failure(file: FileView) -> dict[str, Any]:
     return {
         "path": tables.path(file.path),
-        "error": file.error or "",
+        "error": coded(file.error or ""),
         "kind": file.kind if file.kind in set(Kind) else str(Kind.PERMANENT),
         "attempts": file.attempts,
         "next_try": tables.iso(next_try(file)),
@@ -131,19 +134,19 @@ def _failure(file: FileView) -> dict[str, Any]:
 # -- for people --------------------------------------------------------------------------------------------------
 
 
-def as_table(now: Standing, folder: Path) -> RenderableType:
-    """What people see."""
-    parts: list[RenderableType] = [_head(now, folder)]
+def as_table(now: Standing, folder: Path, width: int) -> RenderableType:
+    """What people see, in so many columns."""
+    parts: list[RenderableType] = [head(now, folder)]
     if now.watches:
-        parts += ["", _watches(now)]
+        parts += ["", watches(now)]
     if now.runs:
-        parts += ["", _runs(now)]
+        parts += ["", _runs(now, width)]
     for what, block in now.held.items():
         parts += ["", Text(f"Held back: {what}", style="bold yellow")]
         parts.append(
             tables.details(
                 [
-                    ("because", block.error),
+                    ("because", coded(block.error)),
                     (
                         "next try",
                         f"{tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}",
@@ -157,7 +160,8 @@ def as_table(now: Standing, folder: Path) -> RenderableType:
     return Group(*parts)
 
 
-def _head(now: Standing, folder: Path) -> Text:
+def head(now: Standing, folder: Path) -> Text:
+    """Who works, and the counts."""
     waiting = f"{now.count(State.DUE):,} waiting"
     if now.totals.oldest_due is not None:
         waiting += f" ({tables.size(now.totals.pending_bytes)}, the oldest for {tables.span(now.lag())})"
@@ -181,7 +185,8 @@ def _head(now: Standing, folder: Path) -> Text:
     return text
 
 
-def _watches(now: Standing) -> Table:
+def watches(now: Standing) -> Table:
+    """The watched folders, and how they are."""
     table = tables.table("Watched folder", "Mode", "Health", fold=("Watched folder", "Health"))
     for watch in now.watches:
         health = Text("ok" if watch.healthy else "degraded", style="green" if watch.healthy else "yellow")
@@ -191,18 +196,23 @@ def _watches(now: Standing) -> Table:
     return table
 
 
-def _runs(now: Standing) -> Table:
+def _runs(now: Standing, width: int) -> Table:
     numbers = ("Stored", "Size", "Waiting", "Failed")
-    table = tables.table("Experiment", "Run", "Status", *numbers, "Run ID", right=numbers, fold=("Experiment", "Run"))
     open_ones = [r for r in now.runs if r.pending or r.failed or r.error]
     latest = now.runs[-_RUNS_SHOWN:]
     shown = [r for r in open_ones if r not in latest][: 2 * _RUNS_SHOWN] + latest
-    for run in shown:
+    names = [(tables.name(run.experiment), tables.name(run.run)) for run in shown]
+    # Side by side they would be broken into slivers: then they share one column, which is as wide as both.
+    apart = sum(max(map(cell_len, column)) for column in zip(*names, strict=True)) + _BESIDE_NAMES <= width
+    heads = ("Experiment", "Run") if apart else ("Experiment/Run",)
+    ids = ("Run ID",) if apart or width >= _WITH_IDS else ()
+    table = tables.table(*heads, "Status", *numbers, *ids, right=numbers, fold=heads)
+    for run, name in zip(shown, names, strict=True):
         failed = Text(f"{run.failed:,}", style="red" if run.failed else "")
         table.add_row(
-            tables.name(run.experiment), tables.name(run.run), run.status or "not made yet", f"{run.stored:,}",
+            *(name if apart else ("/".join(name),)), run.status or "not made yet", f"{run.stored:,}",
             tables.size(run.stored_bytes),
-            f"{run.pending:,}", failed, (run.run_id or "-")[:8],
+            f"{run.pending:,}", failed, *([(run.run_id or "-")[:8]] if ids else []),
         )  # fmt: skip
     if ended := [r for r in shown if r.status in ("FAILED", "KILLED") and r.reason]:
         table.caption = "\n".join(tables.name(f"{r.experiment}/{r.run}: {life(r)}") for r in ended[:_FAILURES_SHOWN])
@@ -229,7 +239,7 @@ def _failures(now: Standing) -> Iterator[RenderableType]:
         yield Text("  " + tables.path(file.path), overflow="fold")
         yield tables.details(
             [
-                ("error", file.error or ""),
+                ("error", coded(file.error or "")),
                 ("tries", str(file.attempts) if file.attempts else ""),
                 ("next try", "" if again is None else tables.until(again)),
                 ("what to do", file.cure or ""),
@@ -239,40 +249,3 @@ def _failures(now: Standing) -> Iterator[RenderableType]:
     more = len(now.failures) - _FAILURES_SHOWN
     if more > 0:
         yield Text(f"  … and {more:,} more: --json has {'all' if len(now.failures) < 1000 else 'a thousand'}")
-
-
-# -- again and again ---------------------------------------------------------------------------------------------
-
-
-def _watch(report: Report, folder: Path, *, as_json: bool) -> None:
-    console = common.out()
-    if console.is_terminal and not as_json:
-        from rich.live import Live  # noqa: PLC0415 (for this alone)
-
-        with Live(console=console, auto_refresh=False, screen=False) as live:
-            for now in _moments(report, folder):
-                live.update(as_table(now, folder), refresh=True)
-    last = None
-    for now in _moments(report, folder):
-        data = as_data(now)
-        shown = {**data, "oldest_pending_seconds": 0, "service": now.service}
-        if shown == last:
-            continue
-        last = shown
-        if as_json:
-            sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
-        else:
-            console.print(as_table(now, folder))
-            console.print()
-        sys.stdout.flush()
-
-
-def _moments(report: Report, folder: Path) -> Iterator[Standing]:
-    """How it stands, each second; the ledger is asked in full only when it changed."""
-    now, version, asked = None, -1, 0.0
-    while True:
-        seen = report.version()
-        if now is None or seen != version or time.monotonic() - asked > _AT_LEAST_EVERY:
-            now, version, asked = read(report, folder), seen, time.monotonic()
-        yield now
-        time.sleep(_EVERY)

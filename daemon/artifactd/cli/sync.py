@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from artifactd import log
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.progress import Bar
 from artifactd.config import Config
@@ -84,19 +85,19 @@ def _print(result: Result, config: Config) -> None:
         console.print(f"Nothing of {tables.path(path)} was looked at: {reason}", soft_wrap=True)
     for path in result.runs:
         because = result.blockage or result.held.get(path)
-        why = "" if because is None else f": {because.error}"
+        why = "" if because is None else f": {coded(because.error)}"
         console.print(f"The run of {tables.path(path)} was not told its settings or its end{why}", soft_wrap=True)
     if result.failed:
         console.print(Text("\nFailed", style="bold red"))
         _print_groups(
-            [(file, [("error", file.error or ""), ("what to do", file.cure or "")]) for file in result.failed]
+            [(file, [("error", coded(file.error or "")), ("what to do", file.cure or "")]) for file in result.failed]
         )
     if result.left:
         console.print(Text("\nLeft, for the next pass", style="bold yellow"))
         waits = [(file, wait_of(file, _settle(file, config), time.time())) for file in result.left]
         _print_groups(
             [
-                (file, [("waits for", wait.reason), ("last error", wait.error), ("what to do", wait.cure)])
+                (file, [("waits for", wait.reason), ("last error", coded(wait.error)), ("what to do", wait.cure)])
                 for file, wait in waits
             ]
         )
@@ -127,7 +128,9 @@ def _data(result: Result) -> dict[str, Any]:
         "stored_bytes": result.progress.stored_bytes,
         "unchanged": result.progress.skipped,
         "seconds": round(result.seconds, 3),
-        "failed": [{"path": tables.path(f.path), "error": f.error or "", "cure": f.cure or ""} for f in result.failed],
+        "failed": [
+            {"path": tables.path(f.path), "error": coded(f.error or ""), "cure": f.cure or ""} for f in result.failed
+        ],
         "left": [_left(file) for file in result.left],
         "runs": [tables.path(path) for path in result.runs],
         "away": [tables.path(path) for path in result.away],
@@ -139,7 +142,7 @@ def _left(file: FileView) -> dict[str, Any]:
     return {
         "path": tables.path(file.path),
         "waits_for": waits.reason,
-        "error": waits.error or None,
+        "error": coded(waits.error) or None,
         "cure": waits.cure or None,
         "kind": waits.kind,
         "next_try": tables.iso(waits.until),

@@ -224,10 +224,11 @@ class LogConfig(Table):
 
 
 class MetricsConfig(Table):
-    """``[metrics]``: where Prometheus finds them, and the token that it must show; None serves none, wants none."""
+    """``[metrics]``: where Prometheus finds them, with or without the page for people, and the token to be shown."""
 
     token_file: AbsolutePath | None = Field(default=None, examples=["/etc/artifactd/metrics-token"])
     listen: Address | None = Field(default=None, examples=["127.0.0.1:9464"])
+    page: bool = True
 
     @field_validator("listen")
     @classmethod

@@ -132,9 +132,12 @@ def environment(variables: Mapping[str, str]) -> tuple[Source, list[Problem]]:
         value: Any = variables[name]
         try:
             value = json.loads(value) if is_json else value
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             instead = f"write {json_example(loc)}"
             problems.append(Problem(place, dotted(loc), f"it is no JSON ({error})", instead))
+            continue
+        if _is_deep(value):
+            problems.append(Problem(place, dotted(loc), _DEEP, _FLAT))
             continue
         places[loc] = (place, None)
         if not _put(data, loc, value):
@@ -184,8 +187,26 @@ def toml_file(path: Path) -> tuple[Source, list[Problem]]:
         at = re.search(r"at line (\d+)", str(error))
         instead = 'mend it; texts stand in quotes, as settle = "5s"'
         return unreadable(f"it is no TOML: {error}", instead, int(at[1]) if at else None)
+    if _is_deep(data):
+        return unreadable(_DEEP, _FLAT)
     places = {loc: (name, line) for loc, line in key_lines(text).items()}
     return Source(_by_index(data), {(): (name, None), **places}), []
+
+
+_DEEP, _FLAT = "it is nested too deeply", "see config.example.toml for every key that there is"
+_DEEPEST = 16
+"""Levels of tables and lists; no key lies half as deep."""
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether what follows would run out of Python's stack, or nearly."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner for item in level if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]  # fmt: skip
+    return bool(level)
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

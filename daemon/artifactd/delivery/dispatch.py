@@ -365,6 +365,7 @@ class Dispatcher:
                 attempt = file.attempts + 1
                 judged = self._receipts.judge(file, failure, now)
                 self._ledger.not_delivered(file.id, judged, now + self._backoff.delay(attempt), touched=True)
+                self._receipts.tell_failed(run, file, judged)
             self._log.warning("delivery process died", run=run.name, files=len(left), error=failure.error)
             return
         for file_id in left:

@@ -65,13 +65,14 @@ def hashing(fd: int, checksum: Checksum | None, *, near: bool = False) -> Iterat
     """
     over = threading.Event()
     results: list[bytes | BaseException] = []
-    tether = Tether()
+    tether = Tether(checksum)
     if not near:
         tether.let_go()
 
     def work() -> None:
         try:
             results.append(digest_of(fd, checksum, lambda: not over.is_set(), tether.hashed))
+            tether.let_go(through=not over.is_set())
         except BaseException as exc:  # noqa: BLE001 (raised by who asks for the result)
             results.append(exc)
         finally:

@@ -29,6 +29,7 @@ from artifactd.tracking.environment import (
     REQUEST_TIMEOUT,
     SLOWEST,
     SPOOL_RATE,
+    STATE,
     UNFINISHED,
 )
 
@@ -80,8 +81,8 @@ class Pool:
         size: Most workers at a time.
         tracking_uri: Given to the nursery, to prepare MLflow before its import.
         keep: Descriptors that live as long as any worker (the state lock).
-        staging: Folder for temporary files, made if need be; None for the system's. Its owner removes what killed
-            workers leave in it.
+        staging: Folder for temporary files in the state folder, made if need be; None for the system's. Its owner
+            removes what killed workers leave in it.
         limits: What the workers keep to together.
         artifacts: Where new experiments keep theirs, so that what talks to it is imported once; None: the server says.
         embedded: The embedded store's artifact folder, where that is what is used.
@@ -148,6 +149,7 @@ class Pool:
             self._staging.mkdir(mode=0o700, exist_ok=True)
             temporary["TMPDIR"] = str(self._staging)
             temporary[UNFINISHED] = str(self._staging.with_name("unfinished"))
+            temporary[STATE] = str(self._staging.parent)
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
             [sys.executable, "-m", NURSERY, *map(str, (theirs.fileno(), os.getpid(), *self._limits))],

@@ -14,7 +14,7 @@ from artifactd.delivery.worker import STILL_OPEN
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Layout
 from artifactd.ledger import Blockage, DueFile, FileId, Growth, Ledger, Run
-from artifactd.metrics import Figures
+from artifactd.metrics import Figures, Outcome
 from artifactd.models import ModelFolder
 from artifactd.pace import sends_now
 from artifactd.paths import join
@@ -121,6 +121,7 @@ class Receipts:
                     dest=version_destination(run, file) if file.version > 1 else None, in_a_row=in_a_row, noted=noted,
                 )  # fmt: skip
             self._failing.pop(file.id, None)
+            self._tell("unchanged" if sent is None else "stored", run, file, size, sent or 0, result.seconds)
             path = join(run.root_path, file.rel)
             self._news(Delivered(path, size, sent is not None))
             if source is not None:
@@ -190,6 +191,7 @@ class Receipts:
         """It changed, is being written or is gone: look again."""
         if result.sent:
             self._count_sent(run, result.file, result.sent, now)
+            self._tell("changed", run, result.file, result.file.signature.size, result.sent)
         if result.signature is None:
             self._failing.pop(result.file.id, None)
             self._ledger.gone(result.file.id)
@@ -213,6 +215,7 @@ class Receipts:
             self.hold(run, failure, now)
             next_try = now
         self._ledger.not_delivered(file.id, failure, next_try, touched=result.touched)
+        self.tell_failed(run, file, failure, result.sent)
         if failure.scope is not Scope.FILE:
             return  # said once, where the run or the target is held back
         speak = self._log.error if failure.kind is Kind.PERMANENT else self._log.warning
@@ -220,6 +223,22 @@ class Receipts:
             "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
             tries=attempt, next_step=failure.cure,
         )  # fmt: skip
+
+    def tell_failed(self, run: Run, file: DueFile, failure: Failure, sent: int = 0) -> None:
+        """Tell who wants each outcome that a try failed."""
+        self._tell("failed", run, file, file.signature.size, sent, failure=failure)
+
+    def _tell(
+        self, what: str, run: Run, file: DueFile, size: int, sent: int, seconds: float = 0.0,
+        failure: Failure | None = None,
+    ) -> None:  # fmt: skip
+        if (tell := self._figures.tell) is not None:
+            path = f"{file.dir}/{file.leaf}" if file.dir else file.leaf
+            tell(
+                Outcome(
+                    what, run.experiment, run.name, run.run_id, path, size, sent, file.attempts + 1, seconds, failure
+                )
+            )
 
     def judge(self, file: DueFile, failure: Failure, now: float) -> Failure:
         """The failure of a try, permanent where it is time to give the file up.

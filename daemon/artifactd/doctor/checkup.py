@@ -32,7 +32,8 @@ def examine(config: Config, around: Surroundings) -> Iterator[Finding]:
         around: The host.
 
     Yields:
-        One finding after the other, as they are made. Nothing is raised, and nothing is written anywhere.
+        One finding after the other, as they are made. Nothing is raised, and nothing is written but the
+        object that tries a gateway before the server, which is removed.
     """
     with contextlib.ExitStack() as stack:
         report = report_of(config.state_dir)

@@ -93,11 +93,18 @@ def ways(found: Contact) -> Iterator[Finding]:
     if not found.through:
         return
     size = f"{PROBE / 2**20:.0f} MiB"
-    if found.refuses is None:
+    if found.refuses is None and found.sent is None:
         yield notice(
             "gateway", f"whether a body of {size} is taken could not be learnt: requests go by a proxy of this host, "
             "or what answers does not look at the length first", "artifactd check; then try one big file",
         )  # fmt: skip
+    elif found.sent is not None and found.sent.ok:
+        how = f"in {found.sent.seconds:.1f} s ({found.sent.detail})"
+        yield ok("gateway", f"a body of {size} was sent through it and came back, {how}")
+    elif found.sent is not None and found.sent.what == "run":
+        yield notice("gateway", f"a body of {size} could not be tried: {found.sent.detail}", found.sent.cure)
+    elif found.sent is not None:
+        yield wrong("gateway", f"a body of {size} did not get through: {found.sent.detail}", found.sent.cure)
     elif found.refuses:
         yield wrong(
             "gateway", f"what stands before the server refuses a body of {size} (413)",
@@ -105,7 +112,7 @@ def ways(found: Contact) -> Iterator[Finding]:
             'annotation nginx.ingress.kubernetes.io/proxy-body-size: "0"',
         )  # fmt: skip
     else:
-        yield ok("gateway", f"a body of {size} was announced (and not sent), and would be taken")
+        yield ok("gateway", f"a body of {size} was announced, and would be taken")
     if found.parts is None:
         yield ok("multipart", "the server offers none: a file goes in one request, and as a whole if sent again")
     else:

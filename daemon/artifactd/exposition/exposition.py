@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 from artifactd import log
 from artifactd.config import MetricsConfig
 from artifactd.errors import ArtifactdError
+from artifactd.exposition.asked import Answer, Asked, plain
 from artifactd.metrics import Figures
 
 if TYPE_CHECKING:
     from artifactd.exposition.families import Root
-    from artifactd.exposition.listener import Answer, Listener
+    from artifactd.exposition.listener import Listener
 
 ALIVE_WITHIN = 60.0
 """Seconds since the loop's last turn: as long as the unit's watchdog waits."""
 
 AGAIN = 60.0
 """Seconds between tries for an address that cannot be had."""
-
-_TEXT = "text/plain; charset=utf-8"
 
 
 class Exposition:
@@ -86,29 +85,45 @@ class Exposition:
         settings = self._settings
         if settings is None or settings.listen is None:
             return
-        from artifactd.exposition.families import MetricsPage  # noqa: PLC0415 (for those who want it)
+        from artifactd.exposition.counts import Counts  # noqa: PLC0415 (for those who want it)
+        from artifactd.exposition.families import MetricsPage  # noqa: PLC0415
         from artifactd.exposition.listener import Listener  # noqa: PLC0415
 
         said = self._again_at < float("inf")
-        metrics = MetricsPage(self._state_dir, self._figures, self._roots)
+        counts = Counts(self._state_dir)
+        metrics = MetricsPage(counts, self._figures, self._roots)
         pages = {"/metrics": metrics.answer, "/healthz": self._healthz, "/readyz": self._readyz}
+        stream = None
+        if settings.page:
+            from artifactd.exposition import html  # noqa: PLC0415
+            from artifactd.exposition.streams import Stream  # noqa: PLC0415
+            from artifactd.exposition.view import View  # noqa: PLC0415
+
+            view = View(counts, self._figures, lambda: self._still() > ALIVE_WITHIN)
+            pages |= {"/": html.page, "/files": view.files, "/runs": view.runs}
+            stream = Stream("/events", view.now, view.unseen)
         try:
-            self._listener = Listener(settings.listen, pages, metrics.close, settings.token_file)
+            self._listener = Listener(settings.listen, pages, counts.close, settings.token_file, stream)
         except ArtifactdError as exc:
             self._again_at = time.monotonic() + AGAIN
             if not said:
                 log.get().error("metrics are not served", reason=exc.problem, next_step=exc.cure)
             return
         self._again_at = float("inf")
-        log.get().info("serving metrics", address=settings.listen, token=settings.token_file is not None)
+        log.get().info(
+            "serving metrics", address=settings.listen, page=settings.page, token=settings.token_file is not None
+        )
 
-    def _healthz(self, _accept: str) -> Answer:
-        still = time.monotonic() - self._turned_at
+    def _still(self) -> float:
+        return time.monotonic() - self._turned_at
+
+    def _healthz(self, _asked: Asked) -> Answer:
+        still = self._still()
         if still > ALIVE_WITHIN:
-            return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"the loop has stood still for {still:.0f} s\n".encode()
-        return HTTPStatus.OK, _TEXT, b"ok\n"
+            return plain(HTTPStatus.SERVICE_UNAVAILABLE, f"the loop has stood still for {still:.0f} s")
+        return plain(HTTPStatus.OK, "ok")
 
-    def _readyz(self, _accept: str) -> Answer:
+    def _readyz(self, _asked: Asked) -> Answer:
         if self._ready:
-            return HTTPStatus.OK, _TEXT, b"ready\n"
-        return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"the first scan has not begun\n"
+            return plain(HTTPStatus.OK, "ready")
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, "the first scan has not begun")

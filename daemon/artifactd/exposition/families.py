@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,13 +26,12 @@ from prometheus_client.exposition import choose_encoder
 
 from artifactd import __version__
 from artifactd.errors import Kind
-from artifactd.ledger import Report, State, Totals, WatchView
+from artifactd.exposition.asked import Answer, Asked
+from artifactd.exposition.counts import Counted, Counts
+from artifactd.ledger import State, Totals, WatchView
 from artifactd.ledger.schema import FILE_NAME
 from artifactd.metrics import Distribution, Figures
 from artifactd.text import printable
-
-_DUTY = 0.05
-"""The part of a core that counting the ledger's files may take: with millions of them, they are counted less often."""
 
 _STATES = {
     State.DUE: "pending", State.UPLOADING: "uploading", State.STORED: "stored", State.FAILED: "failed",
@@ -61,94 +59,51 @@ class Root(Protocol):
         """Seconds of a core that these took."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """The ledger's numbers at one moment."""
-
-    totals: Totals
-    watches: list[WatchView]
-    targets: Counter[str]
-    runs: Counter[str]
-    statuses: Counter[str]
-
-
 class MetricsPage:
     """Answers with the metrics; used from one thread, that of the listener, once it is made.
 
     Args:
-        state_dir: Where the ledger is.
+        counts: Of the ledger.
         figures: What the process counts.
         roots: The watched roots of now.
     """
 
-    def __init__(self, state_dir: Path, figures: Figures, roots: Callable[[], Sequence[Root]]) -> None:
-        self._make: Callable[[], Families] = lambda: Families(state_dir, figures, roots)
-        self._families: Families | None = None
+    def __init__(self, counts: Counts, figures: Figures, roots: Callable[[], Sequence[Root]]) -> None:
         self._registry: Any = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
+        self._registry.register(Families(counts, figures, roots))
 
-    def answer(self, accept: str) -> tuple[int, str, bytes]:
-        """Status, content type and content, in the format that the Accept header asks for."""
-        if self._families is None:  # here, since a ledger's connection is for the thread that has made it
-            self._families = self._make()
-            self._registry.register(self._families)
+    def answer(self, asked: Asked) -> Answer:
+        """The metrics, in the format that the Accept header asks for."""
         encode: Any
-        encode, kind = choose_encoder(accept)
-        return HTTPStatus.OK, kind, encode(self._registry)
-
-    def close(self) -> None:
-        """Close the ledger."""
-        if self._families is not None:
-            self._families.close()
+        encode, kind = choose_encoder(asked.accept)
+        return Answer(HTTPStatus.OK, kind, encode(self._registry))
 
 
 class Families:
     """A collector for a ``CollectorRegistry``; use from one thread.
 
     Args:
-        state_dir: Where the ledger is.
+        counts: Of the ledger.
         figures: What the process counts.
         roots: The watched roots of now.
     """
 
-    def __init__(self, state_dir: Path, figures: Figures, roots: Callable[[], Sequence[Root]]) -> None:
-        self._state_dir = state_dir
+    def __init__(self, counts: Counts, figures: Figures, roots: Callable[[], Sequence[Root]]) -> None:
+        self._counts = counts
         self._figures = figures
         self._roots = roots
-        self._report = Report(state_dir)
-        self._seen: _Counted | None = None
-        self._version = -1
-        self._not_before = 0.0
-
-    def close(self) -> None:
-        """Close the ledger."""
-        self._report.close()
 
     def collect(self) -> Iterator[Metric]:
         """All metrics. How many files there are may be some seconds old where there are millions of them."""
-        seen = self._counted()
+        seen = self._counts.all.get()
         yield InfoMetricFamily("artifactd_build", "The version that runs", {"version": __version__})
         yield from _files(seen.totals)
         yield from _waiting(seen)
         yield from self._work()
         yield from self._watching(seen.watches)
-        size = sum(_size(self._state_dir / (FILE_NAME + end)) for end in ("", "-wal"))
+        size = sum(_size(self._counts.state_dir / (FILE_NAME + end)) for end in ("", "-wal"))
         yield GaugeMetricFamily("artifactd_ledger_bytes", "What the ledger takes on disk", size)
-
-    def _counted(self) -> _Counted:
-        version = self._report.version()
-        if self._seen is None or (version != self._version and time.monotonic() >= self._not_before):
-            before = time.thread_time()
-            with self._report.snapshot():
-                self._seen = _Counted(
-                    self._report.totals(), self._report.watches(),
-                    Counter(block.kind for block in self._report.blockages().values()),
-                    Counter(block.kind for block in self._report.held_runs().values()),
-                    self._report.run_statuses(),
-                )  # fmt: skip
-            self._version = version
-            self._not_before = time.monotonic() + (time.thread_time() - before) / _DUTY
-        return self._seen
 
     def _work(self) -> Iterator[Metric]:
         yield _histogram("artifactd_upload_seconds", "Uploads, each with its part of a listing", self._figures.seconds)
@@ -190,12 +145,13 @@ def _files(totals: Totals) -> Iterator[Metric]:
     yield CounterMetricFamily("artifactd_unique_bytes", "Different content among these", totals.bytes_unique)
 
 
-def _waiting(seen: _Counted) -> Iterator[Metric]:
+def _waiting(seen: Counted) -> Iterator[Metric]:
     oldest = seen.totals.oldest_due
     lag = 0.0 if oldest is None else max(0.0, time.time() - oldest)
     yield GaugeMetricFamily("artifactd_oldest_pending_seconds", "Since the oldest waiting file changed; 0: none", lag)
     held = GaugeMetricFamily("artifactd_held", "Targets and runs that are held back", labels=["what", "kind"])
-    for what, counts in (("target", seen.targets), ("run", seen.runs)):
+    for what, blocks in (("target", seen.targets.values()), ("run", seen.runs.values())):
+        counts = Counter(block.kind for block in blocks)
         for kind in Kind:
             held.add_metric([what, kind], counts[kind])
     yield held

@@ -1,39 +1,47 @@
-"""The one thread that answers over HTTP: ``/metrics``, ``/healthz``, ``/readyz``. Read-only, and one request at a time.
+"""The one thread that answers over HTTP, read-only, and one request at a time.
 
-On this machine alone it answers whoever calls it by a name of this machine: a page in a browser that has its own name
-led to 127.0.0.1 (DNS rebinding) is refused. On any other address, and wherever a token file is named, it wants the
-token, which is read at each request, so that it can be rotated.
+It waits for all lines at once and answers a request when the whole of it has come: one who says nothing, as browsers
+do with the lines that they open ahead, holds nobody up. While nobody asks and nobody listens it sleeps without a limit.
 """
 
 from __future__ import annotations
 
-import hmac
+import selectors
 import socket
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from artifactd import log
 from artifactd.aside import Aside, begin
 from artifactd.config.uris import is_loopback
 from artifactd.errors import ArtifactdError
+from artifactd.exposition.asked import Page
+from artifactd.exposition.handler import Door, reply
+from artifactd.exposition.streams import Stream, Streams
 
 PATIENCE = 5.0
-"""Seconds that one who asks may take for it: nobody else is answered meanwhile."""
+"""Seconds that one who asks may take to say it, and then to take the answer."""
+
+_WAITING = 64
+"""Lines that are waited for at a time; the oldest one gives way."""
+
+_LONGEST = 64 * 1024
+"""Bytes of a request."""
+
+_NO_ROOM = 0.1
+"""Seconds without a look at who else calls, where the process may open no more files: it would spin."""
 
 _OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-Answer = tuple[int, str, bytes]
-"""Status, content type and content."""
-
-Page = Callable[[str], Answer]
-"""Makes an answer of the request's Accept header."""
+@dataclass(slots=True)
+class _Caller:
+    line: socket.socket
+    until: float
+    head: bytes = b""
 
 
 class Listener:
@@ -43,134 +51,167 @@ class Listener:
         listen: Host and port.
         pages: By path; each is called in the listener's thread.
         ended: Called in the listener's thread, as its last act.
-        token_file: Holds what ``Authorization: Bearer`` must say; None: nothing is asked for.
+        token_file: Holds what callers must show; None: nothing is asked for.
+        stream: What goes on, told in the listener's thread; None: there is nothing to listen to.
 
     Raises:
         ArtifactdError: The address cannot be had.
     """
 
     def __init__(
-        self, listen: str, pages: dict[str, Page], ended: Callable[[], None], token_file: Path | None = None
-    ) -> None:
+        self, listen: str, pages: Mapping[str, Page], ended: Callable[[], None], token_file: Path | None = None,
+        stream: Stream | None = None,
+    ) -> None:  # fmt: skip
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         try:
-            self._server = _server(host, int(port), pages, token_file)
+            self._socket = _bound(host, int(port))
         except OSError as exc:
             raise ArtifactdError(
                 f'metrics.listen = "{listen}" cannot be had: {exc.strerror or exc}',
                 "Free the address or name another one, then reload the service; files are delivered all the same",
             ) from exc
-        self.port = int(self._server.server_address[1])
+        names = _OWN_NAMES | {host} if is_loopback(host) else None
+        self._door = Door(pages, token_file, names, None if stream is None else stream.path)
+        self.port = int(self._socket.getsockname()[1])
         self.failure: BaseException | None = None
         self._ended = ended
+        self._streams = Streams(stream, self._leave)
+        self._callers: dict[socket.socket, _Caller] = {}
+        self._wake, self._woken = socket.socketpair()
+        self._lines = selectors.DefaultSelector()
+        self._lines.register(self._socket, selectors.EVENT_READ)
+        self._lines.register(self._woken, selectors.EVENT_READ)
+        self._open = True
         thread = begin(self._serve)
         if thread is None:
-            self._server.server_close()
+            self._close()
             raise ArtifactdError("there is no memory for the thread that serves metrics", "Reload the service for it")
         self._thread: Aside = thread
 
     def close(self) -> None:
         """Answer nobody any more."""
-        if not self._thread.over:
-            self._server.shutdown()
-            self._thread.wait(2 * PATIENCE)
-        self._server.server_close()
+        self._open = False
+        with suppress(OSError):
+            self._wake.send(b"x")
+        if not self._thread.wait(2 * PATIENCE):
+            self._socket.close()  # whatever it is at: the address is free for whoever comes after
 
     def _serve(self) -> None:
         try:
-            self._server.serve_forever(poll_interval=1.0)
+            while self._open:
+                self._turn()
         except BaseException as exc:  # noqa: BLE001 (the loop ends the process for it)
             self.failure = exc
         finally:
+            self._close()
             self._ended()
 
+    def _close(self) -> None:
+        self._streams.close()
+        for line in [*self._callers, self._socket, self._wake, self._woken]:
+            line.close()
+        self._lines.close()
 
-class _Server(HTTPServer):
-    allow_reuse_address = True
-    request_queue_size = 16
+    def _turn(self) -> None:
+        for key, _ in self._lines.select(self._wait()):
+            line = key.fileobj
+            if line is self._socket:
+                self._accept()
+            elif isinstance(line, socket.socket) and line is not self._woken:
+                caller = self._callers.get(line)
+                with _told():
+                    if caller is not None:
+                        self._hear(caller)
+                    elif line.fileno() >= 0:  # else it was left a moment ago
+                        self._streams.heard(line)
+        now = time.monotonic()
+        for caller in [c for c in self._callers.values() if c.until <= now]:
+            self._leave(caller.line)
+        try:
+            self._streams.turn()
+        except Exception:
+            self._streams.close()  # they come again
+            with _told():
+                raise
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """One who went away, or was too slow, is no event; what a page raises is told, and the next one is answered."""
-        exc = sys.exc_info()[1]
-        if not isinstance(exc, OSError):
-            log.get().error("a request for metrics failed", error=f"{type(exc).__name__}: {exc}")
+    def _wait(self) -> float | None:
+        """Seconds until something is to be done though nobody says anything; None for never."""
+        ends = [caller.until - time.monotonic() for caller in self._callers.values()]
+        if (wait := self._streams.wait) is not None:
+            ends.append(wait)
+        return max(0.0, min(ends)) if ends else None
+
+    def _accept(self) -> None:
+        try:
+            line, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            time.sleep(_NO_ROOM)
+            return
+        line.setblocking(False)
+        if len(self._callers) >= _WAITING:
+            self._leave(next(iter(self._callers)))
+        self._callers[line] = _Caller(line, time.monotonic() + PATIENCE)
+        self._lines.register(line, selectors.EVENT_READ)
+
+    def _hear(self, caller: _Caller) -> None:
+        try:
+            said = caller.line.recv(_LONGEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        caller.head += said
+        if not said or len(caller.head) > _LONGEST:
+            self._leave(caller.line)
+        elif b"\r\n\r\n" in caller.head or b"\n\n" in caller.head:
+            self._answer(caller)
+
+    def _answer(self, caller: _Caller) -> None:
+        line = caller.line
+        del self._callers[line]
+        goes_on = False
+        try:
+            answer = reply(caller.head, self._door, room=self._streams.room)
+            line.settimeout(PATIENCE)
+            line.sendall(answer.said)
+            goes_on = answer.goes_on
+            if not goes_on:
+                line.shutdown(socket.SHUT_WR)
+        finally:
+            if goes_on:
+                self._streams.add(line)
+            else:
+                self._leave(line)
+
+    def _leave(self, line: socket.socket) -> None:
+        self._callers.pop(line, None)
+        self._lines.unregister(line)
+        line.close()
 
 
-def _server(host: str, port: int, pages: dict[str, Page], token_file: Path | None) -> HTTPServer:
-    class Handler(_Handler):
-        pass
-
-    Handler.pages, Handler.token_file = pages, token_file
-    Handler.own_names = _OWN_NAMES | {host} if is_loopback(host) else None
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    made = type("Server", (_Server,), {"address_family": family})
-    return made((host, port), Handler)  # type: ignore[no-any-return]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = PATIENCE
-    server_version = "artifactd"
-    sys_version = ""
-    pages: dict[str, Page]
-    token_file: Path | None
-    own_names: frozenset[str] | None
-
-    def do_GET(self) -> None:
-        """Answer."""
-        status, kind, content = self._answer()
-        self.send_response(status)
-        for name, value in (
-            ("Content-Type", kind), ("Content-Length", str(len(content))), ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "default-src 'none'"),
-        ):  # fmt: skip
-            self.send_header(name, value)
-        if status == HTTPStatus.UNAUTHORIZED:
-            self.send_header("WWW-Authenticate", "Bearer")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    do_HEAD = do_GET  # noqa: N815 (a name that the base class looks for)
-
-    def _answer(self) -> Answer:
-        if self.own_names is not None and _host(self.headers.get("Host", "")) not in self.own_names:
-            return _plain(HTTPStatus.MISDIRECTED_REQUEST, "this is not the name of this machine")
-        if self.token_file is not None:
-            refusal = _refusal(self.token_file, self.headers.get("Authorization", ""))
-            if refusal:
-                return refusal
-        page = self.pages.get(urlsplit(self.path).path)
-        if page is None:
-            return _plain(HTTPStatus.NOT_FOUND, "there is " + ", ".join(sorted(self.pages)))
-        return page(self.headers.get("Accept", ""))
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        """Who asks is nobody's business."""
-
-
-def _refusal(token_file: Path, given: str) -> Answer | None:
+@contextmanager
+def _told() -> Iterator[None]:
+    """One who went away, or was too slow, is no event; what a page raises is told, and the next one is answered."""
     try:
-        token = token_file.read_text().strip()
-    except (OSError, ValueError) as exc:
-        log.get().error(
-            "the token for metrics cannot be read", path=str(token_file),
-            error=exc.strerror if isinstance(exc, OSError) else "it is no text",
-            next_step="Nobody is answered until it can be read",
-        )  # fmt: skip
-        return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the token cannot be read")
-    scheme, _, said = given.partition(" ")
-    if token and scheme.lower() == "bearer" and hmac.compare_digest(said.strip().encode(), token.encode()):
-        return None
-    return _plain(HTTPStatus.UNAUTHORIZED, "a token is wanted: Authorization: Bearer ...")
+        yield
+    except OSError:
+        pass
+    except Exception as exc:  # noqa: BLE001 (whatever a page raises)
+        log.get().error("a request for metrics failed", error=f"{type(exc).__name__}: {exc}")
 
 
-def _host(header: str) -> str:
-    """The name in a Host header, without its port."""
-    with suppress(ValueError):
-        return urlsplit(f"//{header}").hostname or ""
-    return ""
-
-
-def _plain(status: HTTPStatus, text: str) -> Answer:
-    return status, "text/plain; charset=utf-8", text.encode() + b"\n"
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setblocking(False)
+        made.bind(address)
+        made.listen(_WAITING)
+    except BaseException:
+        made.close()
+        raise
+    return made

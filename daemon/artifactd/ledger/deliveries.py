@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from artifactd.errors import Failure, Kind
+from artifactd.ledger.damage import blob
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.manifests import Manifests
@@ -99,7 +100,7 @@ class Deliveries(Looks, Manifests):
             " WHERE f.state = 0 AND f.run = ? AND f.due_at <= ? ORDER BY f.due_at LIMIT ?",
             (run, now, limit),
         )
-        return [(bytes(rel), bytes(name)) for rel, name in rows]
+        return [(blob(rel), blob(name)) for rel, name in rows]
 
     def claim(self, run: int, now: float, limit: int, max_bytes: int, order: Order = Order.AGE) -> list[DueFile]:
         """Take up to `limit` files of this run whose time has come, about `max_bytes` at most: mark them uploading."""
@@ -281,7 +282,7 @@ class Deliveries(Looks, Manifests):
         if row is None:
             return replace(file, version=1)
         number = int(row[0]) + 1
-        return replace(file, version=number, leaf=versioned(file.leaf, number), digest=bytes(row[1]))
+        return replace(file, version=number, leaf=versioned(file.leaf, number), digest=blob(row[1]))
 
     def was_sent(self, file: FileId, size: int, now: float, *, in_a_row: int) -> None:
         """Bytes went out for this file, whatever came of it: what its next upload is paced by.

@@ -5,11 +5,13 @@ Every method is one or a few statements; the caller groups them into transaction
 
 from __future__ import annotations
 
+from artifactd.ledger.damage import in_words
 from artifactd.ledger.deliveries import Deliveries
 from artifactd.ledger.manifests import Manifests
 from artifactd.ledger.models import Models
 from artifactd.ledger.runs import Runs
 
 
+@in_words
 class Ledger(Deliveries, Models, Runs, Manifests):
     """The whole of it."""

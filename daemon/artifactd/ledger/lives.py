@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from artifactd.ledger.base import Base
+from artifactd.ledger.damage import blob
 from artifactd.ledger.rows import END_REFUSED, Growth, State
 from artifactd.ledger.schema import OPEN
 from artifactd.runfolder import ENDS, End
@@ -112,7 +113,7 @@ class Lives(Base):
     def newest(self, run: int) -> float:
         """When the files at and below a run's folder changed last, unix seconds; 0 when none is known."""
         row = self._con.execute("SELECT root, folder FROM runs WHERE id = ?", (run,)).fetchone()
-        root, folder = int(row[0]), bytes(row[1])
+        root, folder = int(row[0]), blob(row[1])
         low, high = (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 8)  # '0' is the byte after '/'
         (at,) = self._con.execute(
             "SELECT max(f.ctime_ns) FROM folders d JOIN files f ON f.folder = d.id"
@@ -136,7 +137,7 @@ class Lives(Base):
             " AND (l.parent IS NOT NULL) = ?",
             (root, before, nested),
         )
-        return [Quiet(r[0], bytes(r[1]), *r[2:]) for r in rows.fetchall()]
+        return [Quiet(r[0], blob(r[1]), *r[2:]) for r in rows.fetchall()]
 
     def not_in_future(self, now: float) -> None:
         """No sign of life is newer than `now` (unix seconds): where one is, the clock was set back since."""
@@ -145,7 +146,7 @@ class Lives(Base):
     def under_way(self, root: int) -> list[tuple[int, bytes]]:
         """Runs under way of a root: row and folder."""
         rows = self._con.execute("SELECT id, folder FROM runs WHERE root = ? AND status = 'RUNNING'", (root,))
-        return [(int(run), bytes(folder)) for run, folder in rows.fetchall()]
+        return [(int(run), blob(folder)) for run, folder in rows.fetchall()]
 
     def abandoned(self, root: int) -> list[Quiet]:
         """Runs that were given up and name signs of life by which they may come back."""
@@ -154,7 +155,7 @@ class Lives(Base):
             " WHERE r.root = ? AND r.status = 'KILLED' AND l.asked = 'KILLED' AND l.signs != '' AND l.marker = ''",
             (root,),
         )
-        return [Quiet(r[0], bytes(r[1]), *r[2:]) for r in rows.fetchall()]
+        return [Quiet(r[0], blob(r[1]), *r[2:]) for r in rows.fetchall()]
 
     def abandon(self, run: int, at: float, reason: str) -> None:
         """Nothing of the run lives: it is KILLED once nothing of it is due; `at` (unix seconds) is its last sign."""
@@ -230,11 +231,11 @@ class Lives(Base):
             (*markers, END_REFUSED),
         ):
             # A marker that is gone has its receipt still. None: nothing was read of the folder yet.
-            word = markers[bytes(name)] if marker is None else marker
+            word = markers[blob(name)] if marker is None else marker
             if not word or (word == (asked or status) and answered in (None, 1)):
                 continue
             if run not in ends or word == "FAILED":
-                why = f"{bytes(name).decode()} stands in the run folder" if word == "FAILED" else ""
+                why = f"{blob(name).decode()} stands in the run folder" if word == "FAILED" else ""
                 ends[run] = End(word, at, reason or why, was or "")
         for run, want, moved, reason, was in self._con.execute(
             f"SELECT r.id, l.want, l.moved_at, l.why, {before} FROM lives l JOIN runs r ON r.id = l.run"

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from artifactd.ledger.base import Base
+from artifactd.ledger.damage import blob
 from artifactd.ledger.destinations import LEAF, Spot
 from artifactd.ledger.rows import Doubt, FileId, Growth, KnownFile, State, Wanted, past_of
 from artifactd.paths import join
@@ -58,7 +59,7 @@ class Looks(Base):
                 "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO UPDATE SET active = 1",
                 [(p,) for p in paths],
             )
-            return {bytes(p): i for i, p in self._con.execute("SELECT id, path FROM roots WHERE active = 1")}
+            return {blob(p): i for i, p in self._con.execute("SELECT id, path FROM roots WHERE active = 1")}
 
     def describe_root(self, root: int, mode: str, *, healthy: bool, detail: str) -> None:
         """Note how a root is watched, for ``status``."""
@@ -83,7 +84,7 @@ class Looks(Base):
         """Known folders below `rel` (itself not among them) that hold files not yet delivered or failed."""
         low, high = (b"", b"\xff" * 8) if not rel else (rel + b"/", rel + b"0")  # '0' is the byte after '/'
         return [
-            bytes(r)
+            blob(r)
             for (r,) in self._con.execute(
                 "SELECT rel FROM folders WHERE root = ? AND rel > ? AND rel < ? AND EXISTS"
                 " (SELECT 1 FROM files WHERE folder = folders.id AND state != ?)",
@@ -183,7 +184,7 @@ class Looks(Base):
                 row = self._con.execute(
                     "SELECT roots.path, d.rel FROM folders d JOIN roots ON roots.id = d.root WHERE d.id = ?", (folder,)
                 ).fetchone()
-                return join(join(bytes(row[0]), bytes(row[1])), name)
+                return join(join(blob(row[0]), blob(row[1])), name)
         return None
 
     def move(self, root: int | None, dest: int, file: FileId, sig: Signature, run: int, artifact_path: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifactd.ledger import schema
 from artifactd.ledger.base import Base
+from artifactd.ledger.damage import STRANGE, blob, told
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import END_REFUSED, State
 from artifactd.manifest import Version
@@ -87,8 +87,8 @@ def stored_files(ledger: Path, run: int) -> list[StoredFile]:
             return list(_receipts(con, run))
         finally:
             con.close()
-    except sqlite3.Error as exc:
-        raise schema.unusable(ledger, exc) from exc
+    except STRANGE as exc:
+        raise told(ledger, exc) from exc
 
 
 def _receipts(con: sqlite3.Connection, run: int) -> Iterator[StoredFile]:
@@ -99,19 +99,19 @@ def _receipts(con: sqlite3.Connection, run: int) -> Iterator[StoredFile]:
         " JOIN places p ON p.id = f.place WHERE f.run = ? ORDER BY v.number",
         (run,),
     ):
-        version = Version(number, _path(place, leaf), size, bytes(digest), stored_at)
-        versions.setdefault((folder, bytes(name)), []).append(version)
+        version = Version(number, _path(place, leaf), size, blob(digest), stored_at)
+        versions.setdefault((folder, blob(name)), []).append(version)
     for folder, name, rel, place, leaf, size, digest, mtime, stored_at, tries, outdated in con.execute(
         f"SELECT f.folder, f.name, d.rel, p.dir, {LEAF}, f.stored_size, f.digest, f.mtime_ns, f.stored_at, f.attempts,"
         " f.ctime_ns = 0 FROM files f JOIN folders d ON d.id = f.folder JOIN places p ON p.id = f.place"
         " WHERE f.run = ? AND f.state = ? AND f.digest IS NOT NULL ORDER BY d.rel, f.name",
         (run, State.STORED),
     ):
-        kept = versions.get((folder, bytes(name)), [])
+        kept = versions.get((folder, blob(name)), [])
         path = kept[-1].artifact_path if kept else _path(place, leaf)
-        at = join(bytes(rel), bytes(name))
+        at = join(blob(rel), blob(name))
         yield StoredFile(
-            at, path, size, bytes(digest), mtime, stored_at, max(tries, 1), tuple(kept), bool(outdated)
+            at, path, size, blob(digest), mtime, stored_at, max(tries, 1), tuple(kept), bool(outdated)
         )  # fmt: skip
 
 

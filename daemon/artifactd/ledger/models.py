@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from artifactd.ledger.base import Base
+from artifactd.ledger.damage import blob
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import Doubt, DueFile, FileId, State, past_of
 from artifactd.ledger.schema import OF_MODELS
@@ -37,7 +38,7 @@ class Models(Base):
             if role.number is not None:
                 on_their_way[role.token] = min(role.number, on_their_way.get(role.token, role.number))
             if is_due:
-                due.add((-1 if role.number is None else role.number, role.folder(bytes(rel)), role.token))
+                due.add((-1 if role.number is None else role.number, role.folder(blob(rel)), role.token))
         return [folder for number, folder, token in sorted(due) if number <= on_their_way.get(token, number)]
 
     def claim_model(
@@ -76,7 +77,7 @@ class Models(Base):
             lost = row[15] == Doubt.CHANGED or (row[9] is None and row[13] is not None)
             files.append(
                 DueFile(
-                    FileId(row[0], bytes(row[1])), rel, signature, row[6], row[7], row[8], row[9], row[10],
+                    FileId(row[0], blob(row[1])), rel, signature, row[6], row[7], row[8], row[9], row[10],
                     row[11] or 0.0, ask=not lost, role=row[12], told=row[13], past=past_of(*row[16:19]),
                 )
             )  # fmt: skip

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artifactd.ledger import schema
+from artifactd.ledger.damage import BLOCKAGE, STRANGE, Kinds, blob, checked, told
 from artifactd.ledger.rows import Blockage, Growth, State, WatchView
 from artifactd.paths import join
 
@@ -146,37 +147,41 @@ def read_needs(state_dir: Path, now: float) -> Needs:
         try:
             con.execute("BEGIN")  # all reads see one state of it
             return _read(con, now)
-        except sqlite3.Error as exc:
-            raise schema.unusable(path, exc) from exc
+        except STRANGE as exc:
+            raise told(path, exc) from exc
 
 
 def _read(con: sqlite3.Connection, now: float) -> Needs:
-    roots = con.execute("SELECT id, path, mode, healthy, detail FROM roots WHERE active ORDER BY path").fetchall()
-    paths = {ident: bytes(path) for ident, path, *_ in roots}
+    watched = con.execute("SELECT id, path, mode, healthy, detail FROM roots WHERE active ORDER BY path").fetchall()
+    roots = list(checked(watched, (int, bytes, str, int, str)))
+    paths = {ident: path for ident, path, *_ in roots}
     targets = con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
+    held: Kinds = (bytes, bytes, *BLOCKAGE)
     return Needs(
         tuple(_failed(con, paths)),
-        {uri: Blockage(*rest) for uri, *rest in targets},
-        {join(bytes(root), bytes(folder)): Blockage(*rest) for root, folder, *rest in con.execute(_HELD_RUNS)},
+        {uri: Blockage(*rest) for uri, *rest in checked(targets, (str, *BLOCKAGE))},
+        {join(root, folder): Blockage(*rest) for root, folder, *rest in checked(con.execute(_HELD_RUNS), held)},
         tuple(late for ident, path in paths.items() if (late := _late(con, ident, path, now)) is not None),
-        tuple(WatchView(paths[ident], mode, bool(healthy), detail) for ident, _, mode, healthy, detail in roots),
+        tuple(WatchView(path, mode, bool(healthy), detail) for _, path, mode, healthy, detail in roots),
     )
 
 
 def _failed(con: sqlite3.Connection, roots: dict[int, bytes]) -> Iterator[FailedFiles]:
     groups = [(_OF_NO_RUN, ident, path, b"") for ident, path in roots.items()]
-    groups += [(_OF_RUN, run, bytes(root), bytes(folder)) for run, root, folder in con.execute(_FAILED_RUNS)]
+    groups += [(_OF_RUN, run, blob(root), blob(folder)) for run, root, folder in con.execute(_FAILED_RUNS)]
     for which, value, root, folder in groups:
         (count,) = con.execute(f"SELECT count(*) {_FAILED} AND {which}", (value,)).fetchone()
         if count:
             rel, name, error, cure = con.execute(f"{_ONE} AND {which} LIMIT 1", (value,)).fetchone()
-            path = join(join(root, bytes(rel)), bytes(name))
+            path = join(join(root, blob(rel)), blob(name))
             yield FailedFiles(join(root, folder), count, path, error or "", cure or "")
 
 
 def _late(con: sqlite3.Connection, root: int, path: bytes, now: float) -> Late | None:
     rows = [con.execute(question, {"root": root, "now": now}).fetchone() for question in (_DUE, _UNDER_WAY)]
     found = [
-        Late(path, join(join(path, bytes(rel)), bytes(name)), since) for rel, name, since in rows if since is not None
+        Late(path, join(join(path, blob(rel)), blob(name)), float(since))
+        for rel, name, since in rows
+        if since is not None
     ]
     return min(found, key=lambda late: late.since, default=None)

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from artifactd.ledger.damage import blob
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import Growth
 from artifactd.ledger.schema import OF_MODELS
@@ -80,7 +81,7 @@ def first(con: sqlite3.Connection, order: Order, run: int, now: float, limit: in
         " ON d.id = f.folder WHERE f.due_at <= :now LIMIT :limit",
         {"run": run, "now": now, "window": max(WINDOW, limit), "limit": limit},
     )
-    return [(int(folder), bytes(name), bytes(rel)) for folder, name, rel in rows]
+    return [(int(folder), blob(name), blob(rel)) for folder, name, rel in rows]
 
 
 def ranks(con: sqlite3.Connection, order: Order, runs: Iterable[int], now: float) -> dict[int, Any]:

@@ -13,6 +13,18 @@ from typing import Any
 
 from artifactd.errors import Kind
 from artifactd.ledger import schema
+from artifactd.ledger.damage import (
+    BLOCKAGE,
+    BYTES_OR_NOT,
+    NUMBER,
+    NUMBER_OR_NOT,
+    TEXT_OR_NOT,
+    Kinds,
+    blob,
+    checked,
+    in_words,
+    one_state,
+)
 from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import CLASH
 from artifactd.ledger.rows import (
@@ -45,6 +57,16 @@ _VIEW = (
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )
 
+_INT_OR_NOT = (int, type(None))
+_HELD_OR_NOT: Kinds = (TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, _INT_OR_NOT, NUMBER_OR_NOT)
+_VIEWED: Kinds = (
+    (int, _INT_OR_NOT, bytes, bytes, bytes, int, int, int, int, int)
+    + (TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT)
+    + (BYTES_OR_NOT, _INT_OR_NOT, NUMBER_OR_NOT, NUMBER_OR_NOT, int, TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT)
+    + _HELD_OR_NOT + _HELD_OR_NOT + (TEXT_OR_NOT, TEXT_OR_NOT, NUMBER_OR_NOT, str, BYTES_OR_NOT)
+)  # fmt: skip
+"""The columns of `_VIEW`."""
+
 _LOCK_NAME = "lock"
 """As ``ledger.lock`` names it."""
 
@@ -63,6 +85,7 @@ class Retried:
     unmended: int
 
 
+@in_words
 class Report(RunViews):
     """A second pair of eyes on the ledger: reads, and what ``retry`` writes.
 
@@ -71,7 +94,8 @@ class Report(RunViews):
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._con = schema.connect(state_dir / schema.FILE_NAME, create=False)
+        self.path = state_dir / schema.FILE_NAME
+        self._con = schema.connect(self.path, create=False)
 
     def close(self) -> None:
         """Close the file."""
@@ -80,11 +104,8 @@ class Report(RunViews):
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see one state of the ledger."""
-        self._con.execute("BEGIN")
-        try:
+        with one_state(self._con, self.path):
             yield
-        finally:
-            self._con.execute("COMMIT")
 
     def version(self) -> int:
         """A number that moves when another process wrote into the ledger."""
@@ -107,7 +128,7 @@ class Report(RunViews):
             "SELECT min(f.ctime_ns) FROM files f JOIN folders d ON d.id = f.folder"
             " JOIN roots ON roots.id = d.root AND roots.active WHERE f.state IN (0, 1)"
         ).fetchone()
-        counters = dict(self._con.execute("SELECT name, value FROM counters").fetchall())
+        counters = dict(checked(self._con.execute("SELECT name, value FROM counters"), (str, int)))
         return Totals(
             states, pending_bytes, stored_bytes, None if oldest is None else oldest / 1e9,
             counters.get("bytes_sent", 0), counters.get("bytes_unique", 0),
@@ -116,7 +137,10 @@ class Report(RunViews):
     def watches(self) -> list[WatchView]:
         """The watched folders as the service last saw them."""
         rows = self._con.execute("SELECT path, mode, healthy, detail FROM roots WHERE active ORDER BY path")
-        return [WatchView(bytes(p), mode, bool(healthy), detail) for p, mode, healthy, detail in rows]
+        return [
+            WatchView(path, mode, bool(healthy), detail)
+            for path, mode, healthy, detail in checked(rows, (bytes, str, int, str))
+        ]
 
     def failures(self, limit: int = 1000) -> list[FileView]:
         """Files that failed or whose last try failed, failed ones first."""
@@ -125,7 +149,7 @@ class Report(RunViews):
             " ORDER BY f.state DESC, f.due_at LIMIT ?",
             (limit,),
         )
-        return [_view(r) for r in rows]
+        return [_view(r) for r in checked(rows, _VIEWED)]
 
     def runaways(self, now: float, limit: int = 20) -> list[Runaway]:
         """Files whose uploads are spaced out, since they were sent over and over lately; most bytes first.
@@ -140,12 +164,13 @@ class Report(RunViews):
             " WHERE f.sends >= ? AND f.sent_at > ? ORDER BY f.sent_bytes DESC LIMIT ?",
             (FREE_SENDS, now - 4 * LONGEST, limit),
         )
-        return [Runaway(join(join(bytes(r[0]), bytes(r[1])), bytes(r[2])), *r[3:]) for r in rows]
+        kinds: Kinds = (bytes, bytes, bytes, int, int, NUMBER_OR_NOT)
+        return [Runaway(join(join(r[0], r[1]), r[2]), *r[3:]) for r in checked(rows, kinds)]
 
     def blockages(self) -> dict[str, Blockage]:
         """Targets that are held back now."""
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
-        return {r[0]: Blockage(*r[1:]) for r in rows}
+        return {r[0]: Blockage(*r[1:]) for r in checked(rows, (str, *BLOCKAGE))}
 
     def held_runs(self) -> dict[bytes, Blockage]:
         """Runs of active roots that are held back now, each by its absolute folder."""
@@ -153,14 +178,20 @@ class Report(RunViews):
             "SELECT roots.path, r.folder, r.kind, r.error, r.cure, r.attempts, r.next_try FROM runs r"
             " JOIN roots ON roots.id = r.root AND roots.active WHERE r.kind IS NOT NULL ORDER BY r.id"
         )
-        return {join(bytes(path), bytes(folder)): Blockage(*rest) for path, folder, *rest in rows}
+        kinds = (bytes, bytes, *BLOCKAGE)
+        return {join(path, folder): Blockage(*rest) for path, folder, *rest in checked(rows, kinds)}
 
     def file(self, root: bytes, folder: bytes, name: bytes) -> FileView | None:
         """What the ledger knows of one file."""
-        row = self._con.execute(
+        rows = self._con.execute(
             _VIEW + " WHERE roots.path = ? AND d.rel = ? AND f.name = ?", (root, folder, name)
-        ).fetchone()
-        return None if row is None else _view(row)
+        ).fetchall()
+        return next((_view(row) for row in checked(rows, _VIEWED)), None)
+
+    def at(self, key: FileId) -> FileView | None:
+        """What the ledger knows of the file of a row."""
+        rows = self._con.execute(_VIEW + " WHERE f.folder = ? AND f.name = ?", key).fetchall()
+        return next((_view(row) for row in checked(rows, _VIEWED)), None)
 
     def files(
         self,
@@ -179,7 +210,7 @@ class Report(RunViews):
             where += f" AND f.state IN ({', '.join('?' * len(states))})"
             values.extend(states)
         rows = self._con.execute(f"{_VIEW} WHERE {where} ORDER BY f.folder, f.name LIMIT ?", (*values, limit))
-        return [_view(r) for r in rows]
+        return [_view(r) for r in checked(rows, _VIEWED)]
 
     def versions(self, run: int) -> list[VersionView]:
         """The versions of the files of a run's row, file by file, the first ones first."""
@@ -192,10 +223,11 @@ class Report(RunViews):
         )
         return [
             VersionView(
-                join(join(bytes(root), bytes(rel)), bytes(name)), number, f"{place}/{leaf}" if place else leaf, size,
-                bytes(digest), stored_at,
+                join(join(root, rel), name), number, f"{place}/{leaf}" if place else leaf, size, digest, stored_at
             )
-            for root, rel, name, number, place, leaf, size, digest, stored_at in rows
+            for root, rel, name, number, place, leaf, size, digest, stored_at in checked(
+                rows, (bytes, bytes, bytes, int, str, str, int, bytes, NUMBER)
+            )
         ]  # fmt: skip
 
     def counts(self, below: bytes | None = None) -> dict[State, int]:
@@ -211,7 +243,7 @@ class Report(RunViews):
     def own_path(self, path: bytes) -> bytes:
         """A path that a person gave: absolute and, where links lead into a watched folder, as the ledger names it."""
         path = os.path.abspath(path)
-        roots = [bytes(root) for (root,) in self._con.execute("SELECT path FROM roots WHERE active")]
+        roots = [blob(root) for (root,) in self._con.execute("SELECT path FROM roots WHERE active")]
         if any(within(path, root) or within(root, path) for root in roots):
             return path
         real = os.path.realpath(path)
@@ -295,11 +327,11 @@ class Report(RunViews):
             return "roots.active", []
         either, values = list[str](), list[object]()
         for ident, root in self._con.execute("SELECT id, path FROM roots WHERE active").fetchall():
-            if within(bytes(root), path):
+            if within(blob(root), path):
                 either.append("d.root = ?")
                 values.append(ident)
-            elif within(path, bytes(root)):
-                rel = os.path.relpath(path, bytes(root))
+            elif within(path, blob(root)):
+                rel = os.path.relpath(path, blob(root))
                 parent, _, name = rel.rpartition(b"/")
                 either.append("(d.root = ? AND (d.rel = ? OR (d.rel > ? AND d.rel < ?) OR (d.rel = ? AND f.name = ?)))")
                 values += [ident, rel, rel + b"/", rel + b"0", parent, name]  # '0' is the byte after '/'
@@ -330,9 +362,9 @@ def _view(row: Any) -> FileView:
     target_block, run_block = row[24:29], row[29:34]
     block = target_block if target_block[0] else run_block if run_block[0] else None
     return FileView(
-        FileId(folder, bytes(name)),
+        FileId(folder, name),
         run_row,
-        join(join(bytes(root), bytes(rel)), bytes(name)),
+        join(join(root, rel), name),
         State(state),
         size,
         Signature(size, mtime, ctime, inode),

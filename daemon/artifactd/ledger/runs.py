@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from artifactd.errors import Failure
+from artifactd.ledger.damage import blob
 from artifactd.ledger.lives import Lives
 from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, Run, State
 from artifactd.runfolder import End
@@ -172,6 +173,6 @@ class Runs(Lives):
 def _run(row: Iterable[Any]) -> Run:
     values = list(row)
     tags, settings = values[8], values[9]
-    values[2:4] = [bytes(values[2]), bytes(values[3])]
+    values[2:4] = [blob(values[2]), blob(values[3])]
     values[8:10] = [json.loads(tags), json.loads(settings or "{}"), tags + settings]
     return Run(*values)

@@ -257,14 +257,20 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
             raise LedgerError(f"the ledger {path} cannot be made: {exc.strerror}", _SPACE) from exc
     try:
         con = sqlite3.connect(path, timeout=10, isolation_level=None)
+    except sqlite3.Error as exc:
+        raise unusable(path, exc) from exc
+    try:
         con.execute("PRAGMA journal_mode = WAL")
         con.execute("PRAGMA synchronous = FULL")
         con.execute("PRAGMA temp_store = MEMORY")
         con.execute(f"PRAGMA cache_size = -{_CACHE}")
         if _migrate(con, path):
             _shrink(con)
-    except sqlite3.DatabaseError as exc:
-        raise unusable(path, exc) from exc
+    except BaseException as exc:
+        con.close()  # a migration that failed has the file locked, until somebody collects the garbage
+        if isinstance(exc, sqlite3.Error):
+            raise unusable(path, exc) from exc
+        raise
     return con
 
 
@@ -286,8 +292,8 @@ def written_version(path: Path) -> int | None:
         raise unusable(path, exc) from exc
 
 
-def unusable(path: Path, exc: sqlite3.Error) -> LedgerError:
-    """What SQLite cannot do with the file, for people."""
+def unusable(path: Path, exc: sqlite3.Error | str) -> LedgerError:
+    """What cannot be done with the file, for people: by SQLite's word, or ours."""
     return LedgerError(
         f"the ledger {path} cannot be used: {exc}",
         "Check that its folder is writable and has space. If the file is damaged, move it away: it is built anew from "

@@ -41,7 +41,7 @@ def load(state_dir: Path) -> Kept:
     try:
         data = json.loads((state_dir / FILE_NAME).read_bytes())
         return _kept(data) if data["version"] == _VERSION else Kept()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return Kept()
 
 

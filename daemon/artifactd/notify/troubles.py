@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from artifactd.causes import coded
 from artifactd.config import NotifyConfig, format_duration
 from artifactd.config.notify import Topic
 from artifactd.config.units import format_size
@@ -115,12 +116,12 @@ def _failures(needs: Needs) -> Iterator[Trouble]:
         by_folder[files.folder] = files if other is None else other._replace(number=other.number + files.number)
     for folder, files in by_folder.items():
         path = _text(files.path)
-        one = files.number == 1
-        detail = f"{path}: {files.error}" if one else f"{files.number} files failed, {path} among them: {files.error}"
+        which = path if files.number == 1 else f"{files.number} files failed, {path} among them"
+        detail = f"{which}: {coded(files.error)}"
         yield _trouble("failure", folder, detail, _then_retry(files.cure, folder), files.number)
     for run, block in needs.runs.items():
         if block.kind == Kind.PERMANENT and run not in by_folder:
-            yield _trouble("failure", run, block.error, _then_retry(block.cure, run))
+            yield _trouble("failure", run, coded(block.error), _then_retry(block.cure, run))
 
 
 def _then_retry(cure: str, folder: bytes) -> str:
@@ -133,10 +134,11 @@ def _then_retry(cure: str, folder: bytes) -> str:
 def _paused(needs: Needs) -> Iterator[Trouble]:
     for uri, block in needs.targets.items():
         if _lasts(block):
-            yield _trouble("paused", uri.encode("utf-8", "surrogateescape"), block.error, block.cure or _BY_ITSELF)
+            subject = uri.encode("utf-8", "surrogateescape")
+            yield _trouble("paused", subject, coded(block.error), block.cure or _BY_ITSELF)
     for run, block in needs.runs.items():
         if block.kind != Kind.PERMANENT and _lasts(block):
-            yield _trouble("paused", run, block.error, block.cure or _BY_ITSELF)
+            yield _trouble("paused", run, coded(block.error), block.cure or _BY_ITSELF)
 
 
 def _lasts(block: Blockage) -> bool:

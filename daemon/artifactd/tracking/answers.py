@@ -67,9 +67,12 @@ def redirected(url: str, location: str) -> Failure:
         location: Where it sends us, as it stands in the answer.
     """
     asked = tracking_uri(url)
-    to = urljoin(url, location)
     call = urlsplit(url).path[len(urlsplit(asked).path) :]
-    there = urlsplit(to)
+    try:
+        to = urljoin(url, location)
+        there = urlsplit(to)
+    except ValueError:  # no URL at all, as 'http://[x'
+        to, there = location, urlsplit("")
     moved = there._replace(path=there.path.removesuffix(call), query="", fragment="").geturl().rstrip("/")
     what = f"{mask(asked)} redirects to {mask(to.partition('?')[0]) or 'nowhere'}, where uploads would be lost"
     if _without_user(moved) == _without_user(asked).rstrip("/"):
@@ -93,7 +96,10 @@ def redirected(url: str, location: str) -> Failure:
 
 
 def _without_user(uri: str) -> str:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # what was put together of the parts of a URL need be none
+        return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

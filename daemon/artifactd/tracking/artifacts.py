@@ -25,6 +25,7 @@ from artifactd.tracking.answers import check_answers
 from artifactd.tracking.blocks import refuse_uneven, tell_parts
 from artifactd.tracking.classify import classify
 from artifactd.tracking.links import linked
+from artifactd.tracking.own import refuse_state_folder
 from artifactd.tracking.steady import ChangedError, install, opens_by_us, steady
 from artifactd.tracking.way import parts_from
 
@@ -94,6 +95,8 @@ class RunArtifacts:
             self._local = local.LocalRepository(artifact_uri, tracking_uri) if is_plain else None
             is_local = isinstance(self._repo, local_artifact_repo.LocalArtifactRepository)
             self._root: str | None = self._repo.artifact_dir if is_local else None
+            if self._root is not None:
+                refuse_state_folder(self._root)
             self._short = short.way(self._repo, self._local)
             self._is_served = direct.serves(self._repo)
         except Exception as exc:
@@ -242,14 +245,15 @@ class RunArtifacts:
 
         Args:
             folder: Artifact path, "" for the run's root.
-            names: The ones of interest, where it is not all: a local root is asked for these alone.
+            names: The ones of interest, where it is not all: a local root is asked for these alone, an
+                object store for a page of its listing where they stand, and for all of it if that lacks one.
         """
         if names is not None and self._root is not None:
             return self._sizes_on_disk(os.path.join(self._root, folder), names)
         top = urlsplit(self._artifact_uri).path.strip("/")
         paths = {_join(top, path): path for path in self._sums if path.rpartition("/")[0] == folder}
         with sdks.noting(paths) as said:
-            found = {name: size for name, size, is_dir in self._entries(folder) if not is_dir}
+            found = {name: size for name, size, is_dir in self._entries(folder, names) if not is_dir}
         self._said = {paths[key]: checksum for key, checksum in said.items()}
         return found
 
@@ -280,13 +284,13 @@ class RunArtifacts:
                     found.append((path, size))
         return sorted(found)
 
-    def _entries(self, folder: str) -> list[tuple[str, int, bool]]:
-        """Name, size in bytes and whether it is a folder, of all that stands directly in `folder`."""
+    def _entries(self, folder: str, names: Collection[str] | None = None) -> list[tuple[str, int, bool]]:
+        """Name, size in bytes and whether it is a folder, of all that stands directly in `folder`; or of `names`."""
         key = (self._tracking_uri, self._artifact_uri, folder)
         patience = _patience.get(key, environment.REQUEST_TIMEOUT)
         environment.expect_bytes(0, patience)
         try:
-            listed = direct.listed(self._repo, folder) if self._is_served else self._listed(folder)
+            listed = direct.listed(self._repo, folder) if self._is_served else self._listed(folder, names)
         except Exception as exc:
             error = self._classed(exc)
             if error.failure.kind is Kind.TRANSIENT and not self._is_object_store:  # which lists page by page
@@ -296,7 +300,15 @@ class RunArtifacts:
         # A store that lists its own folder, or a way out of it, is not followed there.
         return [entry for entry in listed if entry[0] not in ("", ".", "..")]
 
-    def _listed(self, folder: str) -> list[tuple[str, int, bool]]:
+    def _listed(self, folder: str, names: Collection[str] | None) -> list[tuple[str, int, bool]]:
+        if names and self._is_object_store:  # of a hundred thousand objects a listing is a hundred requests
+            few = sdks.few(self._repo, folder, names)
+            if {name for name, _, _ in few}.issuperset(names):
+                return few
+            # One that is missing may stand elsewhere: between others, or in an order of the store's own.
+        whole = sdks.listed(self._repo, folder) if self._is_object_store else None
+        if whole is not None:
+            return whole
         listed = self._repo.list_artifacts(folder or None)
         return [(i.path.rpartition("/")[2], i.file_size or 0, bool(i.is_dir)) for i in listed]
 

@@ -1,4 +1,6 @@
-"""What a tracking server says of itself, its clock and the way to its stores. Nothing is written there.
+"""What a tracking server says of itself, its clock and the way to its stores, and whether 5 MiB get through to these.
+
+For the last, an object is written, read back and removed in a run of its own (see ``trial``); all else only asks.
 
 Asked in a process of its own, as ``probe`` does: a server that swallows requests can't hold the answer back, and what
 MLflow leaves in a process stays in that one.
@@ -26,7 +28,7 @@ from artifactd.errors import Scope
 from artifactd.secrets import mask
 from artifactd.tracking import address, certificates, environment, limits, reasons, server
 from artifactd.tracking.classify import classify
-from artifactd.tracking.trial import Question, next_step
+from artifactd.tracking.trial import Question, Step, next_step, send
 from artifactd.tracking.way import parts_from, warnings_of, way_to
 
 if TYPE_CHECKING:
@@ -36,12 +38,15 @@ WITHIN = 30.0
 """Seconds for all of it; MLflow's import takes some of them."""
 
 PROBE = 5 * 2**20
-"""Bytes of the body that is announced, and not sent, to see whether a gateway would take it."""
+"""Bytes of the body that is announced, and sent where that is not refused, to see whether a gateway takes it."""
 
 THROUGH = ("mlflow-artifacts", "http", "https")
 """Schemes of locations that are reached through the server."""
 
 _EXPERIMENTS = 50
+
+_ENDLESS = f"it was not there and back within the {WITHIN:.0f} s that all of this has"
+_SLOW = "Try one big file; where that is slow too, look at the line and at what stands before the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class Contact:
         seconds: That first contact and a search took.
         ahead: Seconds that the server's clock is ahead of this host's; to half a second or so.
         certificate_end: Until when its certificate holds, unix seconds.
-        refuses: Whether a body of ``PROBE`` bytes is refused for its size.
+        refuses: Whether a body of ``PROBE`` bytes is refused for its size, as soon as it is announced.
+        sent: What came of sending one; None where none was: it is refused, or nothing goes through the server.
         parts: Bytes from which on files go in parts past the server; None where they go whole.
         ways: To the stores that are known, one each.
         warnings: What to mind of the connection.
@@ -89,6 +95,7 @@ class Contact:
     ahead: float | None = None
     certificate_end: float | None = None
     refuses: bool | None = None
+    sent: Step | None = None
     parts: int | None = None
     ways: tuple[Way, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -118,7 +125,9 @@ def contact(question: Question, within: float = WITHIN) -> Contact:
             timeout=within,
             check=False,
         )
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as exc:
+        if exc.stdout and b"\n" in exc.stdout:  # what was learnt until then
+            return _from_json(exc.stdout.decode().splitlines()[0])
         return Contact(
             f"{mask(question.tracking_uri)} did not answer within {within:.0f} s",
             "Something on the way swallows requests: look at firewalls, proxies and the address",
@@ -127,13 +136,22 @@ def contact(question: Question, within: float = WITHIN) -> Contact:
         return Contact(
             "the process that asks ended without a word", "See the kernel's log (dmesg) for memory, and try it again"
         )
-    data = json.loads(done.stdout)
+    return _from_json(done.stdout.splitlines()[-1])
+
+
+def _from_json(line: str) -> Contact:
+    data = json.loads(line)
     ways = tuple(Way(**{**way, "warnings": tuple(way["warnings"])}) for way in data["ways"])
-    return Contact(**{**data, "ways": ways, "warnings": tuple(data["warnings"])})
+    sent = data["sent"] and Step(**{**data["sent"], "warnings": tuple(data["sent"]["warnings"])})
+    return Contact(**{**data, "ways": ways, "warnings": tuple(data["warnings"]), "sent": sent})
 
 
-def ask(question: Question) -> Contact:
-    """Ask a server here and now."""
+def ask(question: Question) -> Iterator[Contact]:
+    """Ask a server here and now.
+
+    Yields:
+        What was learnt; where a body is sent, what is to be said if that never ends, and then what came of it.
+    """
     uri = question.tracking_uri
     environment.prepare(uri)
     environment.preload()  # its seconds are not the server's
@@ -151,10 +169,21 @@ def ask(question: Question) -> Contact:
         known = replace(known, ahead=clock_ahead(uri), ways=tuple(_ways(client, question)))
     except Exception as exc:  # noqa: BLE001 (told as a finding)
         failure = classify(exc, target=uri, scope=Scope.TARGET)
-        return replace(known, error=failure.error, cure=next_step(failure))
+        yield replace(known, error=failure.error, cure=next_step(failure))
+        return
     if not known.through:
-        return known
-    return replace(known, refuses=limits.refuses(uri, PROBE), parts=parts_from(uri))
+        yield known
+        return
+    known = replace(known, refuses=limits.refuses(uri, PROBE), parts=parts_from(uri))
+    if known.refuses:
+        yield known
+        return
+    yield replace(known, sent=Step("store", mask(uri), False, WITHIN, _ENDLESS, _SLOW))
+    try:
+        yield replace(known, sent=send(client, question, PROBE, THROUGH))
+    except Exception as exc:  # noqa: BLE001 (told as a finding)
+        failure = classify(exc, target=uri, scope=Scope.TARGET)
+        yield replace(known, sent=Step("store", mask(uri), False, 0.0, failure.error, next_step(failure)))
 
 
 def clock_ahead(uri: str) -> float | None:
@@ -203,8 +232,9 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # MLflow prints
     logging.disable(logging.CRITICAL)
-    json.dump(dataclasses.asdict(ask(question)), out)
-    out.flush()
+    for found in ask(question):
+        out.write(json.dumps(dataclasses.asdict(found)) + "\n")
+        out.flush()
     os._exit(0)  # whatever threads an SDK has left
 
 

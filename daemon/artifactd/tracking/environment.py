@@ -44,6 +44,9 @@ UNFINISHED = "_ARTIFACTD_UNFINISHED"
 ARTIFACTS = "_ARTIFACTD_ARTIFACTS"
 """The variable that tells the nursery the scheme of where new experiments keep their artifacts."""
 
+STATE = "_ARTIFACTD_STATE"
+"""The variable that names the state folder of this artifactd, which no server's store may be."""
+
 EMBEDDED = "_ARTIFACTD_EMBEDDED"
 """The variable that tells the nursery the artifact folder of the embedded store, where that is what is used."""
 

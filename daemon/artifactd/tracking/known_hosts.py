@@ -67,7 +67,7 @@ def parse(text: str, file: str = "") -> list[Line]:
         if len(fields) < 3:
             continue
         hosts, kind, key = fields[:3]
-        with contextlib.suppress(binascii.Error):
+        with contextlib.suppress(ValueError):  # no base64, or no ASCII
             blob = base64.b64decode(key, validate=True)
             lines.append(Line(file, number, marker, tuple(hosts.split(",")), kind, blob))
     return lines

@@ -141,6 +141,10 @@ _NOISE = re.compile(
 _S3_SAID = re.compile(r"An error occurred \((.*?)\) when calling the (\w+) operation.*?: ?(.*)", re.DOTALL)
 
 
+_READ = 2_000
+"""Characters of what a store says that are read for its reason: patterns would look at all of it again and again."""
+
+
 class UnusableError(Exception):
     """A client of an SDK cannot be made from what the environment says; the cause says why."""
 
@@ -227,7 +231,7 @@ def _answer(e: BaseException) -> _Answer | None:
         number = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return _worded(int(number or 0), str(error.get("Code", "")), str(error.get("Message", "")))
     module = type(e).__module__
-    if type(e).__name__ == "S3UploadFailedError" and (found := _S3_SAID.search(str(e))):
+    if type(e).__name__ == "S3UploadFailedError" and (found := _S3_SAID.search(str(e)[:_READ])):
         return None if e.__context__ is not None else _worded(0, found[1], found[3])
     if module.startswith("azure."):
         status = getattr(e, "status_code", None)
@@ -248,7 +252,7 @@ def _google(response: Any) -> _Answer:
         details = error.get("errors") or [{}]
         reason = str(details[0].get("reason", ""))
         message = str(error.get("message", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         reason, message = "", ""
     answer = _worded(int(response.status_code), reason, message)
     return _Answer(answer.status, answer.code, answer.said, urlsplit(str(getattr(response, "url", ""))).path)
@@ -305,6 +309,7 @@ def _words(e: BaseException) -> str:
 
 
 def _short(text: str) -> str:
+    text = text[:_READ]
     if found := _S3_SAID.search(text):
         text = f"{found[1]}: {found[3]}"
     text = " ".join(_NOISE.sub("", text).split())

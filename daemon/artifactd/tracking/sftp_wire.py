@@ -260,6 +260,8 @@ class Wire:
         kind, answer = self._answer(self._send(Packet.EXTENDED, text(STATVFS.encode()) + text(path)))
         if kind == Packet.STATUS:
             return None
+        if kind != Packet.EXTENDED_REPLY or len(answer) < 88:
+            raise ConnectionLostError("it does not answer as an SFTP server")
         _, size, _, _, free, _, _, names, _, flags, _ = struct.unpack(">11Q", answer[:88])
         return Space(free * size, names, bool(flags & 1))
 

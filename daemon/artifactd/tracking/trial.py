@@ -14,8 +14,8 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,7 +35,8 @@ OBJECT = "artifactd-check.bin"
 
 _OBJECT_BYTES = 64
 _REACH = "See that it runs, that the address is right, and that this host may reach it"
-_NOTE = "Made by `artifactd check`, which writes one small object here, reads it back and removes it."
+_FIRST = "make a run for it"
+_NOTE = "Made by `artifactd check` and `artifactd doctor`, which write an object here, read it back and remove it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,14 @@ class Question:
         embedded_artifacts: As for ``server.connect``, as text.
         artifact_location: What is configured for new experiments; None leaves it to the server.
         experiments: Experiments that are delivered to: their stores are looked at too.
+        state_dir: The state folder, which no store may lie in; None where nothing is kept.
     """
 
     tracking_uri: str
     embedded_artifacts: str | None
     artifact_location: str | None
     experiments: tuple[str, ...] = ()
+    state_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ def ask(question: Question) -> Iterator[Begun | Ended]:
     yield Begun(0, "server", target, "be reached")
     environment.prepare(question.tracking_uri)
     environment.preload()  # its seconds are not the server's
+    os.environ[environment.STATE] = question.state_dir or ""
+    os.environ[environment.EMBEDDED] = question.embedded_artifacts or ""
 
     begun = time.monotonic()
     try:
@@ -120,6 +125,33 @@ def ask(question: Question) -> Iterator[Begun | Ended]:
     warnings = tuple(warnings_of(question.tracking_uri))
     yield Ended(0, Step("server", target, True, time.monotonic() - begun, version, "", warnings))
     yield from _side_by_side([_Store(client, question, *place) for place in stores])
+
+
+def send(client: MlflowClient, question: Question, size: int, schemes: Collection[str]) -> Step | None:
+    """Write, list, read back and remove an object of so many bytes, as `ask` does, in one store.
+
+    Args:
+        client: Of the server.
+        question: Which stores there are.
+        size: Bytes.
+        schemes: The first store whose location has one of these is taken.
+
+    Returns:
+        What came of it; ``what`` is ``run`` where there was none to write it into. None where there is no such store.
+    """
+    for name, location in _stores(client, question):
+        if location is None:
+            default = client.get_experiment_by_name("Default")
+            scheme = urlsplit(default.artifact_location if default is not None else "").scheme
+        else:
+            scheme = urlsplit(location).scheme
+        if scheme in schemes:
+            events: list[Begun | Ended] = []
+            _Store(client, question, name, location, size).run(1, events.append)
+            step = next(event.step for event in events if isinstance(event, Ended))
+            doing = [event.doing for event in events if isinstance(event, Begun)][-1]
+            return replace(step, what="run") if not step.ok and doing == _FIRST else step
+    return None
 
 
 def _side_by_side(trials: list[_Store]) -> Iterator[Begun | Ended]:
@@ -185,6 +217,7 @@ class _Store:
     question: Question
     name: str
     location: str | None
+    size: int = _OBJECT_BYTES
     done: tuple[str, ...] = ()
     removed: bool = False
     doing: str = ""
@@ -209,7 +242,7 @@ class _Store:
             tell(Ended(key, Step("store", mask(where), True, time.monotonic() - begun, detail, "", warnings)))
 
     def _round_trip(self, begin: Callable[[str], None]) -> tuple[str, str, tuple[str, ...]]:
-        begin("make a run for it")
+        begin(_FIRST)
         tracking_uri = self.question.tracking_uri
         run = self.client.create_run(self._experiment(), run_name=f"check from {socket.gethostname()}")
         where = run.info.artifact_uri
@@ -239,7 +272,7 @@ class _Store:
         return str(found.experiment_id)
 
     def _write_and_read(self, artifacts: RunArtifacts, begin: Callable[[str], None]) -> None:
-        content = os.urandom(_OBJECT_BYTES)
+        content = os.urandom(self.size)
         with tempfile.TemporaryDirectory(prefix="artifactd-") as name:
             folder = Path(name)
             begin("be written")

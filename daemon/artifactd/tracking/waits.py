@@ -7,6 +7,7 @@ urllib3's ``MaxRetryError`` inside). The class that it makes of such answers is 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 _NOTE = "artifactd_retry_after"
@@ -41,7 +42,7 @@ def note_answers() -> None:
 
 
 def retry_after(exc: BaseException) -> float | None:
-    """Seconds that the server asked for, as far as this exception knows; for an answer without a header, None."""
+    """Seconds that the server asked for, above 0, as far as this exception knows; None where it asks for none."""
     noted = getattr(exc, _NOTE, None)
     if noted is None:
         response = getattr(exc, "response", None)
@@ -50,9 +51,10 @@ def retry_after(exc: BaseException) -> float | None:
         else:
             noted = (getattr(response, "headers", None) or {}).get("Retry-After")
     try:
-        return None if noted is None else float(noted)
-    except ValueError:
-        return None  # a date: the backoff will do
+        seconds = 0.0 if noted is None else float(noted)
+    except (ValueError, TypeError, OverflowError):
+        return None  # a date, or nothing that makes sense: the backoff will do
+    return seconds if 0 < seconds < math.inf else None
 
 
 def said(exc: BaseException) -> str:
@@ -67,7 +69,7 @@ def _read(response: Any) -> str:
         return ""
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "" if body.startswith("<") else " ".join(body.split())
     found = answer if isinstance(answer, dict) else {}
     return " ".join(str(found.get("message") or found.get("detail") or "").split())  # MLflow's two ways

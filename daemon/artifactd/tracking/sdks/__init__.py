@@ -7,15 +7,16 @@ when to try again is for ``delivery/backoff.py``, which a user can see and set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from artifactd.tracking.sdks import azure, gcs, s3
 from artifactd.tracking.sdks.checksums import Checksum, noting
+from artifactd.tracking.sdks.listing import Entry
 
-__all__ = ["Checksum", "is_ours", "noting", "renew", "repository", "small", "summing"]
+__all__ = ["Checksum", "few", "is_ours", "listed", "noting", "renew", "repository", "small", "summing"]
 
 _MODULES = {
     "mlflow.store.artifact.s3_artifact_repo": s3,
@@ -55,6 +56,29 @@ def summing(repo: object, size: int) -> Checksum | None:
     """What the store will say of a content of so many bytes, to be fed with it; None where it says nothing."""
     sdk = _MODULES.get(type(repo).__module__)
     return None if sdk is None else sdk.summing(size)
+
+
+def few(repo: object, folder: str, names: Collection[str]) -> list[Entry]:
+    """The files of some names in a folder, and others, by one page of a listing; not all of them need be in it.
+
+    Args:
+        repo: One of ours.
+        folder: Artifact path, "" for the run's root.
+        names: At least one.
+
+    Raises:
+        Exception: Whatever an SDK says; it is for ``classify``.
+    """
+    return list(_MODULES[type(repo).__module__].few(repo, folder, names))
+
+
+def listed(repo: object, folder: str) -> list[Entry] | None:
+    """All that stands directly in a folder, where there is a better way to it than MLflow's.
+
+    Raises:
+        Exception: Whatever an SDK says; it is for ``classify``.
+    """
+    return list(gcs.listed(repo, folder)) if _MODULES.get(type(repo).__module__) is gcs else None
 
 
 def small(repo: object) -> Callable[[bytes, int, str, str], bool] | None:

@@ -7,8 +7,10 @@ The ways to name oneself are MLflow's, in its order: a connection string, the ac
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from artifactd.tracking import tether
 from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
+from artifactd.tracking.sdks.listing import Entry, page
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
 
@@ -53,6 +56,20 @@ def repository(artifact_uri: str, tracking_uri: str) -> Any:
 def summing(size: int) -> Checksum | None:
     """What becomes the Content-MD5 of a content of so many bytes; None for blobs of blocks, which have none."""
     return Checksum() if size <= _ONE_REQUEST else None
+
+
+def few(repo: Any, folder: str, names: Collection[str]) -> Iterator[Entry]:
+    """As ``sdks.few``: Azure has no place to begin at, but what the names begin with."""
+    container, _, top, _ = repo.parse_wasbs_uri(repo.artifact_uri)
+    prefix = posixpath.join(top, folder, "")
+    alike = os.path.commonprefix(list(names))  # noqa: RUF071 (as strings: nothing is a path to Azure)
+    most = page(names)
+    listing = repo.client.get_container_client(container).walk_blobs(
+        name_starts_with=prefix + alike, results_per_page=most
+    )
+    for item in islice(listing, most):
+        if not item.name.endswith("/"):
+            yield item.name[len(prefix) :], item.size, False
 
 
 class _Current:

@@ -21,7 +21,7 @@ class Checksum:
     """
 
     def __init__(self, part: int = 0) -> None:
-        self._part = part
+        self.part = part
         self._parts: list[bytes] = []
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._left = part
@@ -29,19 +29,31 @@ class Checksum:
     def update(self, block: bytes | memoryview) -> None:
         """Take the next bytes."""
         view = memoryview(block)
-        while self._part and len(view) >= self._left:
+        while self.part and len(view) >= self._left:
             self._md5.update(view[: self._left])
             self._parts.append(self._md5.digest())
             view = view[self._left :]
-            self._md5, self._left = hashlib.md5(usedforsecurity=False), self._part
+            self._md5, self._left = hashlib.md5(usedforsecurity=False), self.part
         self._md5.update(view)
         self._left -= len(view)
 
+    def made(self, number: int, *, all_fed: bool = False) -> bytes | None:
+        """The MD5 of a part, as far as it is known.
+
+        Args:
+            number: Of the part, from 1.
+            all_fed: Nothing more will come: the last part is all there.
+        """
+        if number <= len(self._parts):
+            return self._parts[number - 1]
+        last = all_fed and number == len(self._parts) + 1
+        return self._md5.digest() if last else None
+
     def value(self) -> str:
         """As ``noting`` has it from the store."""
-        if not self._part:
+        if not self.part:
             return self._md5.hexdigest()
-        parts = self._parts + ([self._md5.digest()] if self._left < self._part else [])
+        parts = self._parts + ([self._md5.digest()] if self._left < self.part else [])
         return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import os
+import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from artifactd.tracking import tether
 from artifactd.tracking.content import content_type
 from artifactd.tracking.sdks import again
 from artifactd.tracking.sdks.checksums import Checksum, note
+from artifactd.tracking.sdks.listing import Entry, page
 from artifactd.tracking.sdks.patience import CONNECT, SILENCE, install
 from artifactd.tracking.sdks.shared import Shared
 
@@ -48,6 +50,33 @@ def repository(artifact_uri: str, tracking_uri: str) -> Any:
 def summing(_: int) -> Checksum:
     """What becomes the md5Hash of a content."""
     return Checksum()
+
+
+def few(repo: Any, folder: str, names: Collection[str]) -> Iterator[Entry]:
+    """As ``sdks.few``."""
+    prefix, listing = _listing(repo, folder, min(names), max_results=page(names))
+    for blob in listing:
+        yield blob.name[len(prefix) :], blob.size, False
+
+
+def listed(repo: Any, folder: str) -> Iterator[Entry]:
+    """As ``sdks.listed``: MLflow (3.17) goes through the folder twice, and has all told that Google knows of a file."""
+    prefix, listing = _listing(repo, folder)
+    for blob in listing:
+        yield blob.name[len(prefix) :], blob.size, False
+    for below in listing.prefixes:
+        yield below[len(prefix) : -1], 0, True
+
+
+def _listing(repo: Any, folder: str, first: str = "", **more: Any) -> tuple[str, Any]:
+    """What all names in a folder begin with, and the listing, from the name `first` on."""
+    bucket, top = repo.parse_gcs_uri(repo.artifact_uri)
+    prefix = posixpath.join(top, folder, "")
+    options = {"start_offset": prefix + first, "delimiter": "/", "fields": _FIELDS}
+    return prefix, repo._get_bucket(bucket).list_blobs(prefix=prefix, **options, **more)
+
+
+_FIELDS = "items(name,size,md5Hash),prefixes,nextPageToken"
 
 
 def _bucket(current: Any, name: str) -> Any:
@@ -84,6 +113,10 @@ class _Noted:
     @property
     def pages(self) -> Any:
         return self._listing.pages
+
+    @property
+    def prefixes(self) -> Any:
+        return self._listing.prefixes
 
     def __iter__(self) -> Iterator[Any]:
         for blob in self._listing:

@@ -1,0 +1,244 @@
+"""``artifactd status --watch``: a screen that follows, keys, and a terminal that is left as it was found."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import ledger_rows
+from artifactd.cli import watch
+from artifactd.cli.watch import Choice, Rates, Screen
+from artifactd.standing import read
+from cli_support import Book, own_environment
+from support import environment, wait_for
+
+INTO, OUT_OF = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    with own_environment(tmp_path):
+        book = Book(tmp_path)
+        yield book
+        book.close()
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, book: Book, *, columns: int = 100, lines: int = 30, term: str = "xterm-256color") -> None:
+        self.ours, self.theirs = pty.openpty()
+        self.size(columns, lines)
+        self.before = termios.tcgetattr(self.theirs)
+        env = environment(TERM=term)
+        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+            env.pop(name, None)
+        command = [sys.executable, "-m", "artifactd", "status", "--watch", "--state-dir", str(book.state)]
+        self.process = subprocess.Popen(command, env=env, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs)
+        self.said = b""
+        self.before_that = ""
+
+    def size(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def press(self, keys: str) -> None:
+        """What was shown before is forgotten."""
+        self.before_that = self.read()[-3000:]
+        self.said = b""
+        os.write(self.ours, keys.encode())
+
+    def read(self) -> str:
+        while select.select([self.ours], [], [], 0)[0]:
+            self.said += os.read(self.ours, 65536)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.said.decode(errors="replace"))
+
+    def shows(self, text: str) -> None:
+        try:
+            wait_for(lambda: text in self.read(), f"{text!r} is shown", 20)
+        except AssertionError as exc:
+            raise AssertionError(
+                f"{exc}; ended: {self.process.poll()}; there is:\n{self.before_that}{self.read()}"
+            ) from None
+
+    def ended(self) -> int:
+        wait_for(lambda: (self.read(), self.process.poll() is not None)[1], "it ends", 10)
+        return self.process.wait()
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+@pytest.fixture
+def terminal(book: Book) -> Iterator[Any]:
+    made: list[Terminal] = []
+
+    def start(**more: Any) -> Terminal:
+        made.append(Terminal(book, **more))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def test_it_follows_takes_keys_and_leaves_the_terminal_as_it_was(book: Book, terminal: Any) -> None:
+    book.write("vision/run-1/a")
+    book.look()
+    book.deliver()
+    book.write("vision/run-2/unreadable")
+    book.look()
+    book.fail("the service's user may not read it")
+    shown = terminal()
+    shown.shows("vision/run-1")
+    shown.shows("may not read it")
+    assert INTO in shown.said
+    book.write("vision/run-3/b", b"x" * 5000)
+    book.look()
+    book.deliver()
+    shown.shows("vision/run-3")
+    shown.shows("files/s")
+    shown.press("/run-2\r")
+    shown.shows('with "run-2"')
+    shown.press("\x1b")
+    shown.shows("vision/run-3")
+    shown.press("f")
+    shown.shows("not all stored")
+    shown.press("\t")
+    shown.shows("artifactd retry")
+    shown.press("")
+    shown.size(60, 12)
+    shown.process.send_signal(signal.SIGWINCH)
+    shown.shows("Failures")
+    shown.press("q")
+    assert shown.ended() == 0
+    assert OUT_OF in shown.said
+    assert b"\x1b[?25h" in shown.said
+    assert termios.tcgetattr(shown.theirs) == shown.before
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was(terminal: Any) -> None:
+    shown = terminal()
+    shown.shows("waiting")
+    shown.process.send_signal(signal.SIGINT)
+    assert shown.ended() == 130
+    assert OUT_OF in shown.said
+    assert "Traceback" not in shown.read()
+    assert termios.tcgetattr(shown.theirs) == shown.before
+
+
+def test_ctrl_z_gives_the_terminal_back_for_a_while(terminal: Any) -> None:
+    shown = terminal()
+    shown.shows("waiting")
+    shown.press("")
+    shown.process.send_signal(signal.SIGTSTP)
+    state = Path(f"/proc/{shown.process.pid}/stat")
+    wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it has stopped", 10)
+    shown.read()
+    assert OUT_OF in shown.said
+    assert termios.tcgetattr(shown.theirs) == shown.before
+    shown.press("")
+    shown.process.send_signal(signal.SIGCONT)
+    shown.shows("waiting")
+    assert INTO in shown.said
+    shown.press("q")
+    assert shown.ended() == 0
+    assert termios.tcgetattr(shown.theirs) == shown.before
+
+
+def test_where_a_terminal_can_show_no_screen_there_are_lines(book: Book, terminal: Any) -> None:
+    shown = terminal(term="dumb")
+    shown.shows("0 waiting")
+    book.write("e/r/a")
+    book.look()
+    shown.shows("1 waiting")
+    assert b"\x1b" not in shown.said
+    shown.process.send_signal(signal.SIGTERM)
+    assert shown.ended() == 143
+
+
+def text_of(book: Book, choice: Choice, *, columns: int = 100, lines: int = 30) -> list[str]:
+    with book.report() as report:
+        now = read(report, book.state)
+    console = Console(width=columns, height=lines, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        console.print(Screen(now, book.state, choice, (1.5, 2048.0), True), end="")
+    return console.export_text().split("\n")
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50), (40, 8), (20, 3), (100, 10)])
+def test_it_fits_whatever_there_is_to_show(columns: int, lines: int, book: Book) -> None:
+    ledger_rows.fill(book.state, book.drop, files=300, runs=60, failed=40)
+    book.write("日本語の実験/とても長い名前のラン" * 3 + "/x")
+    book.look()
+    for choice in (Choice(), Choice(failures=True), Choice(typing=True, text="x"), Choice(top=1000), Choice(show=2)):
+        shown = text_of(book, choice, columns=columns, lines=lines)
+        assert len(shown) <= lines
+        from rich.cells import cell_len
+
+        assert max(map(cell_len, shown)) <= columns
+
+
+def test_runs_are_sorted_filtered_and_scrolled(book: Book) -> None:
+    ledger_rows.fill(book.state, book.drop, files=120, runs=60, failed=2, waiting=3)
+
+    def names(choice: Choice) -> list[str]:
+        return re.findall(r"many/(run-\d+)", "\n".join(text_of(book, choice)))
+
+    assert names(Choice())[:5] == [f"run-{n:05}" for n in (4, 3, 2, 1, 0)]
+    assert names(Choice(sort=1))[0] == "run-00059"
+    assert names(Choice(sort=2, top=7))[0] == "run-00007"
+    assert names(Choice(show=2))[:2] == ["run-00001", "run-00000"]
+    assert names(Choice(text="RUN-00033"))[0] == "run-00033"
+
+
+def test_keys_lead_from_choice_to_choice() -> None:
+    choice: Choice | None = Choice()
+    for key in ["s", "f", "/", "a", "q", "back", "enter", "down", "page down", "up", "tab", "x"]:
+        assert choice is not None
+        choice = choice.after(key)
+    assert choice == Choice(sort=1, show=1, text="a", failures=True, top=0)
+    assert Choice(top=3).after("up") == Choice(top=2)
+    assert Choice(text="a", typing=True).after("escape") == Choice()
+    assert Choice(typing=True).after("q") == Choice(typing=True, text="q")
+    assert Choice().after("q") is None
+    for _ in range(len(watch.SORTS)):
+        assert choice is not None
+        choice = choice.after("s")
+    assert choice is not None
+    assert choice.sort == 1
+
+
+def test_rates_are_those_of_the_last_seconds() -> None:
+    rates = Rates()
+    assert rates.now() == (0.0, 0.0)
+    for second in range(100):
+        rates.add(float(second), 2 * second, 100 * second)
+    assert list(rates.now()) == pytest.approx([2, 100])
+    for second in range(100, 120):
+        rates.add(float(second), 150, 9900)  # files were forgotten
+    assert rates.now() == (0.0, 0.0)
+
+
+def test_a_screen_is_imported_for_watching_alone() -> None:
+    code = "import sys, artifactd.cli.status; print([m for m in ('rich.live', 'tty') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n"
