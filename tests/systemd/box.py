@@ -48,6 +48,9 @@ _MASKED = (
 
 _UNIFIED = Path("/sys/fs/cgroup/unified")
 _NAMED = Path("/sys/fs/cgroup/systemd")
+_PROPAGATED = Path("/run/systemd/nspawn/propagate")
+"""Where nspawn leaves a folder for each box."""
+
 _PREFIX = "artifactd-box"
 
 
@@ -148,6 +151,7 @@ class Box:
         }  # fmt: skip
         self._log = base / "console.log"
         self._nspawn: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     def __enter__(self) -> Box:
@@ -167,8 +171,7 @@ class Box:
             group.mkdir()
         read_only = {SOURCES / "daemon": "/opt/artifactd/sources", _packages(): "/opt/artifactd/packages"}
         command = [
-            # The box ends also with a pytest that is killed.
-            "setpriv", "--pdeathsig", "KILL", "systemd-nspawn", "-q", "-D", str(made_root()), "--volatile=overlay",
+            "systemd-nspawn", "-q", "-D", str(made_root()), "--volatile=overlay",
             f"--machine={self._name}", f"--hostname={_PREFIX}", "--register=no", "--keep-unit", "--link-journal=no",
             "--resolv-conf=off", "--timezone=off", "--console=pipe",
             # Without these two, IPAddressDeny= and DevicePolicy= would be nothing in the box.
@@ -177,6 +180,12 @@ class Box:
             *(f"--bind-ro={here}:{there}" for here, there in read_only.items()),
             "--boot",
         ]  # fmt: skip
+        # The box ends also with a pytest that is killed, whose end of this pipe the kernel closes. (A parent's death
+        # signal to nspawn is not enough: the systemd inside outlives it.)
+        self._guard = subprocess.Popen(
+            ["sh", "-c", f"read -r _; echo 1 > {self._groups[0]}/cgroup.kill"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         enter = "".join(f"echo $$ > {group}/cgroup.procs && " for group in self._groups)
         with self._log.open("ab") as log:
             self._nspawn = subprocess.Popen(
@@ -201,9 +210,8 @@ class Box:
 
     def end(self) -> None:
         """Kill all that is in the box, at once, and remove what it had on the host."""
-        for group in self._groups[:1]:
-            with contextlib.suppress(OSError):  # never made, or a kernel before 5.14: what follows is enough there
-                (group / "cgroup.kill").write_text("1")
+        if self._guard is not None:
+            self._guard.communicate(timeout=30)
         if self._nspawn is not None:
             self._nspawn.kill()
             self._nspawn.wait(30)
@@ -211,7 +219,7 @@ class Box:
         for group in self._groups:
             _remove_group(group)
         with contextlib.suppress(OSError):
-            Path("/run/systemd/nspawn/propagate", self._name).rmdir()
+            (_PROPAGATED / self._name).rmdir()
 
     def _alive(self) -> bool:
         try:
@@ -261,11 +269,11 @@ def _packages() -> Path:
 
 
 def _sweep() -> None:
-    """Remove the empty control groups of boxes whose pytest is gone."""
-    for parent in _cgroups():
-        for group in parent.glob(f"{_PREFIX}-*"):
-            if not Path("/proc", group.name.split("-")[2]).exists():
-                _remove_group(group)
+    """Remove the empty folders of boxes whose pytest is gone."""
+    for parent in (*_cgroups(), _PROPAGATED):
+        for folder in parent.glob(f"{_PREFIX}-*"):
+            if not Path("/proc", folder.name.split("-")[2]).exists():
+                _remove_group(folder)
 
 
 def _remove_group(group: Path) -> None:
