@@ -8,6 +8,7 @@ from support import wait_for
 from systemd.box import Box, box
 from systemd.host import UNIT, Host
 
+# Of a disk also without DefaultDependencies=: it would come after local-fs.target, and the mount comes before that.
 SLOW = "[Unit]\nBefore={before}\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 1\n"
 
 
@@ -24,7 +25,9 @@ def prepare(box: Box) -> None:
         run = box.drop / name / "e" / "r"
         run.mkdir(parents=True)
         (run / f"{name}.txt").write_text(name)
-    (box.units / "slow-disk.service").write_text(SLOW.format(before="data-late.mount"))
+    (box.units / "slow-disk.service").write_text(
+        "[Unit]\nDefaultDependencies=no\n" + SLOW.format(before="data-late.mount")
+    )
     (box.units / "slow-network.service").write_text(SLOW.format(before="network-online.target"))
     (box.units / "data-late.mount").write_text(mount("late", "Requires=slow-disk.service\n"))
     (box.units / "data-later.mount").write_text(mount("later"))
