@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 import mlflow_servers
@@ -34,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees what another left in the environment, or what the user of this machine set for MLflow."""
+    """No test sees what another left in the environment or set for the log, or the user of this machine for MLflow."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(("ARTIFACTD_", "MLFLOW_")):
@@ -43,6 +44,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
     os.environ.clear()
     os.environ.update(before)
+    structlog.reset_defaults()  # a command that runs in this process sets a level
 
 
 @dataclass(frozen=True, slots=True)
