@@ -345,7 +345,7 @@ def test_what_is_stored_of_a_file_that_changes_while_it_is_sent_is_what_rests_on
 
 @pytest.mark.timeout(300)
 def test_a_file_that_may_not_be_read_any_more_fails_with_the_cure(scene: Scene) -> None:
-    assert scene.unreadable == ["the service's user may not read it"]
+    assert scene.unreadable == ["the service's user may not read it [AD301]"]
 
 
 def embedded(program: Program, experiment: str) -> Path:
