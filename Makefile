@@ -38,7 +38,7 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	$(MAKE) test-faults
 	$(MAKE) test-stores
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
-	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storm (make soak),"
+	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storms (make soak, make soak-systemd),"
 	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium),"
 	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: ten minutes)"
 
@@ -123,8 +123,6 @@ bench-compare: $(INSTALLED) ## What is here beside REF=commit, in turn: does a m
 profile: $(INSTALLED) ## Where the time goes while thousands of small files are delivered: docs/profile.svg
 	$(BIN)/python benchmarks/profiling.py
 
-# make soak HOURS=8 SEED=1
-HOURS ?= 1
 # make fuzz SCALE=0.1 SEED=7; one input again: python -m fuzz --seed 7 --only names --input 12345 (PYTHONPATH=tests).
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 15 minutes
@@ -132,9 +130,15 @@ fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files
 		echo "atheris could not be installed: the inputs that it would guide are not run"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(SCALE),--scale $(SCALE))
 
+# make soak HOURS=8 SEED=1
+HOURS ?= 1
 .PHONY: soak
 soak: $(INSTALLED) ## The kill storm for HOURS=n hours; SEED=n replays one
 	$(BIN)/python tests/faults/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak-systemd
+soak-systemd: systemd-root ## Days of a training host in HOURS=n hours, under the unit in a real systemd: does anything grow? As root
+	$(BIN)/python tests/systemd/soak.py --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
 # What the theme's makers say of their next tool is nothing that a build has to say each time.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1

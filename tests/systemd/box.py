@@ -233,6 +233,10 @@ class Box:
         """A path in the box as the host reaches it. Absolute links in it are those of the host: do not follow any."""
         return Path(f"/proc/{self._pid}/root{inside}")
 
+    def group(self, unit: str) -> Path:
+        """The control group of a unit that runs, as the host reaches it, with the host's numbers of processes."""
+        return self._groups[0] / "payload" / self.show(unit, "ControlGroup")["ControlGroup"].lstrip("/")
+
     def run(self, *command: str, check: bool = True, timeout: float = 90, **env: str) -> str:
         """What a command of root's in the box says, on both streams.
 
