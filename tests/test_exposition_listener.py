@@ -14,11 +14,13 @@ import pytest
 
 from artifactd.errors import ArtifactdError
 from artifactd.exposition.asked import Answer, Asked
-from artifactd.exposition.listener import Listener
+from artifactd.exposition.listener import PATIENCE, Listener
 from artifactd.exposition.streams import MOST, Stream
 from support import wait_for
 
 Made = Callable[..., Listener]
+
+LARGE = b"x" * (32 << 20)
 
 
 @pytest.fixture
@@ -33,7 +35,10 @@ def listening() -> Iterator[Made]:
         def metrics(asked: Asked) -> Answer:
             return Answer(200, "text/plain", f"for {asked.accept}".encode())
 
-        pages = {"/metrics": metrics, "/broken": broken}
+        def large(_asked: Asked) -> Answer:
+            return Answer(200, "text/plain", LARGE)
+
+        pages = {"/metrics": metrics, "/broken": broken, "/large": large}
         made.append(Listener(listen, pages, lambda: ended.append(True), token_file))
         return made[-1]
 
@@ -69,7 +74,7 @@ def test_it_answers_and_says_what_else_there_is(listening: Made) -> None:
     assert ask(listener, Accept="text/x") == (200, b"for text/x")
     assert ask(listener, "/metrics?x=1#y") == (200, b"for ")
     assert ask(listener, method="HEAD") == (200, b"")
-    assert ask(listener, "/") == (404, b"there is /broken, /metrics\n")
+    assert ask(listener, "/") == (404, b"there is /broken, /large, /metrics\n")
     assert ask(listener, "/../metrics")[0] == 404
     assert ask(listener, method="POST")[0] == ask(listener, method="DELETE")[0] == 501
 
@@ -126,6 +131,24 @@ def test_those_who_say_nothing_or_half_hold_nobody_up_and_are_left_after_a_while
     for line in lines:
         with closing(line), contextlib.suppress(ConnectionResetError):
             assert line.recv(100) == b""
+
+
+def test_one_who_takes_no_answer_holds_nobody_up_and_one_who_takes_it_slowly_has_the_whole(listening: Made) -> None:
+    listener = listening()
+    lines = [socket.create_connection(("127.0.0.1", listener.port), timeout=10) for _ in range(4)]
+    for line in lines:
+        line.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    slow = lines[0]
+    taken = slow.recv(100)  # it is answered, and there is more of it than lies in any buffer
+    begun = time.monotonic()
+    assert ask(listener)[0] == 200
+    assert time.monotonic() - begun < PATIENCE / 2
+    while piece := slow.recv(1 << 20):
+        taken += piece
+    assert taken.endswith(b"\r\n\r\n" + LARGE)
+    for line in lines:
+        line.close()
+    assert ask(listener)[0] == 200
 
 
 def test_an_address_that_cannot_be_had_is_said(listening: Made) -> None:

@@ -1,7 +1,8 @@
 """The one thread that answers over HTTP, read-only, and one request at a time.
 
-It waits for all lines at once and answers a request when the whole of it has come: one who says nothing, as browsers
-do with the lines that they open ahead, holds nobody up. While nobody asks and nobody listens it sleeps without a limit.
+It waits for all lines at once, and answers a request when the whole of it has come: one who says nothing, as browsers
+do with the lines that they open ahead, holds nobody up, nor does one who takes the answer slowly. While nobody asks and
+nobody listens it sleeps without a limit.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class _Caller:
     line: socket.socket
     until: float
     head: bytes = b""
+    left: memoryview | None = None
+    """Of the answer, once there is one."""
+    listens: bool = False
+    """Whether the line stays open after the answer."""
 
 
 class Listener:
@@ -122,7 +127,7 @@ class Listener:
                 caller = self._callers.get(line)
                 with _told():
                     if caller is not None:
-                        self._hear(caller)
+                        self._go_on(caller)
                     elif line.fileno() >= 0:  # else it was left a moment ago
                         self._streams.heard(line)
         now = time.monotonic()
@@ -156,6 +161,12 @@ class Listener:
         self._callers[line] = _Caller(line, time.monotonic() + PATIENCE)
         self._lines.register(line, selectors.EVENT_READ)
 
+    def _go_on(self, caller: _Caller) -> None:
+        if caller.left is None:
+            self._hear(caller)
+        else:
+            self._give(caller, caller.left)
+
     def _hear(self, caller: _Caller) -> None:
         try:
             said = caller.line.recv(_LONGEST)
@@ -170,21 +181,34 @@ class Listener:
             self._answer(caller)
 
     def _answer(self, caller: _Caller) -> None:
-        line = caller.line
-        del self._callers[line]
-        goes_on = False
         try:
             answer = reply(caller.head, self._door, room=self._streams.room)
-            line.settimeout(PATIENCE)
-            line.sendall(answer.said)
-            goes_on = answer.goes_on
-            if not goes_on:
+        except BaseException:
+            self._leave(caller.line)
+            raise
+        caller.left, caller.listens = memoryview(answer.said), answer.goes_on
+        caller.until = time.monotonic() + PATIENCE
+        self._lines.modify(caller.line, selectors.EVENT_WRITE)
+        self._give(caller, caller.left)
+
+    def _give(self, caller: _Caller, left: memoryview) -> None:
+        line = caller.line
+        try:
+            caller.left = left = left[line.send(left) :]
+            if left:
+                return
+            if not caller.listens:
                 line.shutdown(socket.SHUT_WR)
-        finally:
-            if goes_on:
-                self._streams.add(line)
-            else:
-                self._leave(line)
+        except BlockingIOError:
+            return
+        except OSError:
+            caller.listens = False
+        if caller.listens:
+            del self._callers[line]
+            self._lines.modify(line, selectors.EVENT_READ)
+            self._streams.add(line)
+        else:
+            self._leave(line)
 
     def _leave(self, line: socket.socket) -> None:
         self._callers.pop(line, None)
