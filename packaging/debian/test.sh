@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs, uses, upgrades, removes and purges the packages in a clean Debian: what `make test-deb` calls, as root.
+# The tutorial by the packages in a clean Debian, and their installation, use, upgrade, removal and purge; lintian: what
+# `make test-deb` calls, as root.
 # Builds them first, unless BUILT=1 says that those in dist/ are meant.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -26,17 +27,23 @@ version=$(dpkg-deb -f "$base" Version)
 step "a clean Debian"
 top=$(mktemp -d /var/tmp/artifactd-deb.XXXXXX)
 root=$top/root
+reader=$top/reader
 chmod 755 "$top" # apt fetches as a user of its own
 cleanup() {
     umount -q "$root/proc" || true
+    umount -q "$reader/proc" || true
     rm -rf --one-file-system "$top"
 }
 trap cleanup EXIT
 # What Depends names has to bring everything: nothing of it is here before.
 mmdebstrap --quiet --variant=minbase --include=man-db "$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" "$root"
-mount -t proc proc "$root/proc"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
+cp -a "$root" "$reader"
+mount -t proc proc "$root/proc"
+mount -t proc proc "$reader/proc"
 cp "$base" "$local" "$root/tmp/"
+mkdir "$reader/root/dist"
+cp "$base" "$local" "$reader/root/dist/"
 clean=(chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive)
 user=(setpriv --reuid artifactd --regid artifactd --init-groups env HOME=/var/lib/artifactd)
 inside() { "${clean[@]}" "$@"; }
@@ -52,9 +59,12 @@ gone() {
         [ ! -e "$root/$path" ] || fail "$path is left"
     done
 }
-inside apt-get update -q >/dev/null
+
+step "the tutorial, to the letter"
+PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 packaging/debian/tutorial.py "$reader"
 
 step "install"
+inside apt-get update -q >/dev/null
 inside apt-get install -y -q --no-install-recommends "/tmp/${base##*/}" >"$top/install.log" 2>&1 || { cat "$top/install.log"; fail "it does not install"; }
 inside artifactd --version
 [ "$(inside artifactd --version)" = "artifactd $(sed -n 's/^__version__ = "\(.*\)"$/\1/p' daemon/artifactd/__init__.py)" ] || fail "the wrong version"
