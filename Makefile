@@ -40,7 +40,7 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storms (make soak, make soak-systemd),"
 	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium),"
-	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: ten minutes)"
+	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: 20 minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
@@ -180,7 +180,7 @@ deb: ## Debian packages into dist/, with an environment of their own: Debian 12 
 
 # What is lent to it is a root filesystem of its own: nothing is installed here but mmdebstrap and lintian.
 .PHONY: test-deb
-test-deb: ## Builds the packages, and installs, uses, upgrades, removes and purges them in a clean Debian: as root, 10 minutes
+test-deb: ## Builds the packages; the tutorial by them in a clean Debian, then install, use, upgrade, remove, purge; lintian: as root, 20 minutes
 	packaging/debian/test.sh
 
 .PHONY: venv

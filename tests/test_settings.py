@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from artifactd.config import ConfigError
+from artifactd.config import ConfigError, load
 from artifactd.errors import UsageError
 from artifactd.settings import duration, reader_config, service_config
 from cli_support import own_environment
@@ -39,6 +39,25 @@ def test_who_only_looks_reads_the_file_that_there_is(tmp_path: Path, monkeypatch
     assert reader_config(file, Path("flag")).state_dir == tmp_path / "flag"
     monkeypatch.setenv("ARTIFACTD_CONFIG", str(file))
     assert reader_config(None, None).watch[0].path == tmp_path / "drop"
+
+
+def test_who_only_looks_goes_by_a_file_that_nobody_filled_in_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the Debian package brings it: beside it, a user has a folder delivered by `artifactd sync DIR`."""
+    file = tmp_path / "system.toml"
+    monkeypatch.setattr(load, "SYSTEM_FILE", file)
+    file.write_text(f'state_dir = "{tmp_path}/of-service"\n')
+    found = reader_config(None, None)
+    assert (found.watch, found.state_dir) == ((), tmp_path / "of-service")
+    monkeypatch.setenv("ARTIFACTD_STATE_DIR", str(tmp_path / "own"))
+    assert reader_config(None, None).state_dir == tmp_path / "own"
+    for named, strict in ((None, True), (file, False)):
+        with pytest.raises(ConfigError, match="no folder is watched"):
+            reader_config(named, None, strict=strict)
+    file.write_text("stat_dir = 1\n")
+    with pytest.raises(ConfigError, match="stat_dir"):
+        reader_config(None, None)
 
 
 def test_a_mistake_is_never_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,6 @@ from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger import LedgerError, Report
 from artifactd.paths import within
 
-_NOWHERE = Path("/nonexistent")
-"""Stands for a watched folder where none is needed to read the rest of the configuration."""
-
 
 def service_config(
     file: Path | None,
@@ -49,8 +46,13 @@ def service_config(
     return config.model_copy(update={"watch": tuple(w.model_copy(update={"settle": quiet}) for w in config.watch)})
 
 
-def reader_config(file: Path | None, state_dir: Path | None) -> Config:
-    """The configuration of a command that only looks: without any config file, one that watches nothing.
+def reader_config(file: Path | None, state_dir: Path | None, *, strict: bool = False) -> Config:
+    """The configuration of a command that only looks: it may watch nothing, unless it is a file that was named.
+
+    Args:
+        file: ``--config``.
+        state_dir: ``--state-dir``.
+        strict: Any file that names no folder to watch is wrong, as it is for the service.
 
     Raises:
         ConfigError: It is wrong.
@@ -59,10 +61,12 @@ def reader_config(file: Path | None, state_dir: Path | None) -> Config:
     try:
         return load_config(file, overrides=overrides)
     except ConfigError as exc:
-        # Whoever runs `artifactd run DIR` has no file, and the ledger knows what is watched.
-        if file is not None or any((p.file, p.key) != ("the command line", "watch") for p in exc.problems):
+        # Whoever runs `artifactd run DIR` has no file, or the one that a package brought and nobody filled in yet; the
+        # ledger knows what is watched.
+        no_file = all((p.file, p.key) == ("the command line", "watch") for p in exc.problems)
+        if file is not None or (strict and not no_file):
             raise
-    return load_config(None, directory=_NOWHERE, overrides=overrides).model_copy(update={"watch": ()})
+    return load_config(None, overrides=overrides, unwatched=True)
 
 
 def job_config(file: Path | None, state_dir: Path | None, *, settle: str | None = None) -> Config:

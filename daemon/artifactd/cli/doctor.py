@@ -85,7 +85,7 @@ def doctor(
 def _settings(config: Path | None, state_dir: Path | None) -> tuple[Config | None, ConfigError | None]:
     """The configuration, or what is wrong with it, which is a finding here."""
     try:
-        return reader_config(config, state_dir), None
+        return reader_config(config, state_dir, strict=True), None
     except ConfigError as exc:
         return None, exc
 

@@ -34,7 +34,11 @@ SYSTEM_FILE = Path("/etc/artifactd/config.toml")
 
 
 def load_config(
-    file: Path | None, *, directory: Path | None = None, overrides: Mapping[str, Any] | None = None
+    file: Path | None,
+    *,
+    directory: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    unwatched: bool = False,
 ) -> Config:
     """Read the effective configuration: flags before environment before file before defaults.
 
@@ -44,6 +48,7 @@ def load_config(
         directory: The one folder to watch: if it is a configured one or lies in it, that watch is kept as it is and
             the others go; else it is watched with the defaults.
         overrides: Flags as nested tables; None means not given.
+        unwatched: A configuration that names no folder to watch will do.
 
     Returns:
         The configuration; its ``source`` names the file.
@@ -64,7 +69,7 @@ def load_config(
     sources.append(surroundings(os.environ))
     data, gaps = merge(sources)
     config, wrong = _validate(data)
-    if not unreadable and here is None and data.get("watch", []) == []:
+    if not unwatched and not unreadable and here is None and data.get("watch", []) == []:
         wrong.append((("watch",), _nothing_to_watch(path)))
     wrong += clashes(_places(data))
     problems += unreadable + gaps + _problems(wrong, sources)
