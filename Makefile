@@ -43,7 +43,8 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: ten minutes)"
 
 .PHONY: test-first
-test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
+test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store; fetches promtool where it is missing
+	tests/promtool.sh $(BIN)
 	$(PYTEST) -n $(UNIT_WORKERS) $(ELSEWHERE) -m "not big and not wide"
 
 # These wait for clocks, backoff and timeouts more than they compute.
