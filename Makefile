@@ -128,7 +128,7 @@ profile: $(INSTALLED) ## Where the time goes while thousands of small files are 
 HOURS ?= 1
 # make fuzz SCALE=0.1 SEED=7; one input again: python -m fuzz --seed 7 --only names --input 12345 (PYTHONPATH=tests).
 .PHONY: fuzz
-fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 15 minutes
+fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 17 minutes
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]' -c constraints.txt || \
 		echo "atheris could not be installed: the inputs that it would guide are not run"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(SCALE),--scale $(SCALE))
