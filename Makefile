@@ -43,7 +43,8 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: 20 minutes)"
 
 .PHONY: test-first
-test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store
+test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store; fetches promtool where it is missing
+	tests/promtool.sh $(BIN)
 	$(PYTEST) -n $(UNIT_WORKERS) $(ELSEWHERE) -m "not big and not wide"
 
 # These wait for clocks, backoff and timeouts more than they compute.
@@ -125,7 +126,7 @@ profile: $(INSTALLED) ## Where the time goes while thousands of small files are 
 
 # make fuzz SCALE=0.1 SEED=7; one input again: python -m fuzz --seed 7 --only names --input 12345 (PYTHONPATH=tests).
 .PHONY: fuzz
-fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 15 minutes
+fuzz: $(INSTALLED) ## Over a million inputs to what reads names, settings, files, the ledger and servers' answers; 17 minutes
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]' -c constraints.txt || \
 		echo "atheris could not be installed: the inputs that it would guide are not run"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(SCALE),--scale $(SCALE))

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ClientError
 
 from artifactd.delivery.hashing import hashing
 from artifactd.tracking.sdks import s3
@@ -158,3 +159,34 @@ def test_a_directory_bucket_which_takes_no_md5_gets_a_crc(size: int, upload: Upl
     for headers, _ in upload("models--use1-az4--x-s3", size):
         assert headers["x-amz-checksum-crc32"]
         assert "content-md5" not in headers
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_that_names_no_region_is_followed_by_one_question_for_it(status: int, upload: Upload) -> None:
+    client = s3.repository("s3://bucket/top", "http://127.0.0.1:1")._get_s3_client()
+    asked: list[str] = []
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        asked.append(request.method)
+        return AWSResponse(request.url, status, {"Location": "https://console.test/"}, _Raw(b""))
+
+    client.meta.events.register("before-send.s3", answer)
+    with pytest.raises(ClientError, match=str(status)):
+        client.list_objects_v2(Bucket="bucket")
+    assert asked == ["GET", "HEAD"]
+
+
+def test_a_redirect_into_another_region_is_followed(upload: Upload) -> None:
+    client = s3.repository("s3://bucket/top", "http://127.0.0.1:1")._get_s3_client()
+    asked: list[str] = []
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        asked.append(request.method)
+        if "/eu-west-1/" in str(_text(request.headers)["authorization"]):
+            return AWSResponse(request.url, 200, {}, _Raw(b"<L><IsTruncated>false</IsTruncated></L>"))
+        region = {"x-amz-bucket-region": "eu-west-1"} if request.method == "HEAD" else {}
+        return AWSResponse(request.url, 301, region, _Raw(b""))
+
+    client.meta.events.register("before-send.s3", answer)
+    client.list_objects_v2(Bucket="bucket")
+    assert asked == ["GET", "HEAD", "GET"]

@@ -239,7 +239,7 @@ ANSWERS = [
     ("seaweed", _s3("400 Bad Request", "ExpiredToken", "The provided token has expired."), Kind.PAUSED, Scope.RUN,
      "credentials have expired", 0.0),
     ("seaweed", _s3("301 Moved Permanently", "PermanentRedirect", "Use the specified endpoint."), Kind.PAUSED,
-     Scope.RUN, "redirect", 0.0),
+     Scope.RUN, "the bucket is elsewhere: wrong region or endpoint (301 PermanentRedirect", 0.0),
     ("seaweed", _s3("400 Bad Request", "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting "
      "'eu-west-1'"), Kind.PAUSED, Scope.RUN, "expecting 'eu-west-1'", 0.0),
     ("seaweed", _s3("507 Insufficient Storage", "XMinioStorageFull", "Storage backend has reached its minimum."),

@@ -140,6 +140,11 @@ def _listed(parsed: dict[str, Any], **_: Any) -> None:
         note(item["Key"], item.get("ETag", "").strip('"'))
 
 
+def _asks_once(context: dict[str, Any], **_: Any) -> None:
+    """Have a bucket's region asked for once: botocore asks anew where that is redirected itself, without end."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
 def _at_once(request: Any, **_: Any) -> None:
     """Have a small content go out with its headers: to ask first whether it is wanted takes longer than to send it."""
     if isinstance(request.body, bytes | BytesIO) and "Expect" in request.headers:  # no file is given as bytes
@@ -232,6 +237,7 @@ def _client() -> Any:
         preferred_transfer_client="classic",
     )
     client.meta.events.register("after-call.s3.ListObjectsV2", _listed)
+    client.meta.events.register("before-call.s3.HeadBucket", _asks_once)
     client.meta.events.register("before-send.s3.PutObject", _at_once)
     client.meta.events.register("needs-retry.s3.UploadPart", _again)
     if choice is None:
