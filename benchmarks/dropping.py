@@ -94,8 +94,10 @@ class Service:
                 times = [at for name, at in stored.items() if at >= since and name.startswith(prefix)]
                 if len(times) >= files:
                     return max(times)
-            if time.monotonic() > end:
-                raise AssertionError(f"not within {deadline:.0f} s: {files} of {prefix}\n{self.program.text()[-3000:]}")
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > end:
+                why = "the service has ended" if ended else f"not within {deadline:.0f} s: {files} of {prefix}"
+                raise AssertionError(f"{why}\n{self.program.text()[-3000:]}")
 
     def rests(self, deadline: float = 150) -> None:
         """Wait until no delivery process is left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -109,10 +110,11 @@ class Setting:
         return self._forms[name]
 
     def fresh(self, name: str, ends: ExitStack) -> Form:
-        """The same, started anew, for as long as `ends` lasts; in haste the one that is there."""
+        """The same, started anew, for as long as `ends` lasts, as is all it holds; in haste the one that is there."""
         if self.hasty and ends is not self._ends:
             return self.form(name)
         folder = self.folder(name)
+        ends.callback(shutil.rmtree, folder, ignore_errors=True)
         if name == "s3" and self.hasty:
             store = ends.enter_context(seaweed(folder))
             return Form("S3", self.form("server").tracking_uri, store.artifact_location, store.environ)
