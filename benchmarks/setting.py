@@ -48,7 +48,7 @@ class Scale:
     calls_files: int = 2_000
     hashing_mib: int = 1024
     training_seconds: float = 8
-    training_files: int = 20_000
+    training_files: int = 3_000
 
     def scaled(self, factor: float) -> Scale:
         """All files, rows and MiB times a factor."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -68,6 +68,54 @@ def family(pool: Pool) -> list[psutil.Process]:
 
 def alive(processes: list[psutil.Process]) -> int:
     return sum(1 for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE)
+
+
+_LITTLE_BY_LITTLE = """
+import os, sys, time, artifactd
+for _ in range(15):
+    end = time.process_time() + 0.03
+    while time.process_time() < end: pass
+    time.sleep(0.2)
+os.write(int(sys.argv[1]), artifactd.__version__.encode())
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def born_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: Pool) -> Callable[[str], Pool]:
+    """A pool whose nursery is another program."""
+
+    def born(program: str) -> Pool:
+        (tmp_path / "another.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        monkeypatch.setattr(room, "NURSERY", "another")
+        monkeypatch.setattr(room, "BIRTH_DEADLINE", 1.0)
+        return pool
+
+    return born
+
+
+def test_a_nursery_that_has_little_of_the_processor_is_waited_for(born_as: Callable[[str], Pool]) -> None:
+    """As beside a training that takes all of it: slow is not stuck."""
+    pool = born_as(_LITTLE_BY_LITTLE)
+    begun = time.monotonic()
+    pool.warm()
+
+    def greeted() -> bool:
+        assert pool.answers() + pool.end_stuck() == []
+        return pool.free == pool.size
+
+    wait_for(greeted, "the nursery is ready", 60)
+    assert time.monotonic() - begun > 2 * room.BIRTH_DEADLINE
+
+
+@pytest.mark.parametrize("hang", ["time.sleep(60)", "while True: pass"])
+def test_a_nursery_that_hangs_ends_the_service(hang: str, born_as: Callable[[str], Pool]) -> None:
+    pool = born_as(f"import time\n{hang}")
+    pool.warm()
+    with pytest.raises(room.NurseryError, match="does not start"):
+        answers(pool, 30)
+    assert pool._nursery is None
 
 
 def test_a_killed_worker_costs_its_own_job_and_nobody_elses(tmp_path: Path, pool: Pool, silent: str) -> None:

@@ -24,7 +24,7 @@ from support import environment, wait_for
 _ALONE = "without artifactd"
 _TRAINING = Path(__file__).parents[1] / "training.py"
 _V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
-_SHARE = 20
+_SHARE = 5
 """``CPUWeight=`` of the unit; 100 is everybody's."""
 
 

@@ -27,7 +27,7 @@ def test_it_starts_delivers_and_is_shown_and_the_journal_can_be_asked(host: Host
     assert "active (running)" in seen
     # A neighbour of training's slices, not one of many in system.slice: its weight counts against them.
     assert host.show("Slice", "ControlGroup", "CPUWeight") == {
-        "Slice": "-.slice", "ControlGroup": "/artifactd.service", "CPUWeight": "20",
+        "Slice": "-.slice", "ControlGroup": "/artifactd.service", "CPUWeight": "5",
     }  # fmt: skip
     state = host.box.path("/var/lib/artifactd").stat()
     user = int(host.box.run("id", "-u", "artifactd"))
