@@ -60,7 +60,6 @@ class Sample:
     pss: float
     fds: int
     threads: int
-    processes: int
     restarts: int
     ledger: float
     """MiB of the ledger and its log."""
@@ -156,7 +155,7 @@ class Soak:
         fds, threads = (statistics.median_low(column) for column in zip(*looks, strict=True))
         return Sample(
             hours=(time.monotonic() - self._begun) / 3600, private=memory.uss / MIB, pss=memory.pss / MIB,
-            fds=fds, threads=threads, processes=1,
+            fds=fds, threads=threads,
             restarts=int(self._host.show("NRestarts")["NRestarts"]), ledger=ledger / MIB, stored=status["stored"],
         )  # fmt: skip
 

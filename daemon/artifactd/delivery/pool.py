@@ -224,7 +224,10 @@ class Pool:
                 ended.append((job, JobFailed(_stuck(job, patience))))
         if self._nursery is not None and not self._nursery.ready and not _grows(self._nursery, now):
             self.stop()
-            raise NurseryError("the delivery process does not start")
+            raise NurseryError(
+                "the delivery process does not start",
+                "See whether the disk with its environment answers; the service manager starts the service again",
+            )
         return ended
 
     def wrap_up(self, jobs: Collection[Job]) -> None:
