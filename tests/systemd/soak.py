@@ -44,8 +44,9 @@ WARM = 3
 """Cycles before the service counts as warm: imports, caches and the allocator's pools are made once."""
 
 OUTAGE = 60.0
-STANDING = 1000
-"""Files of a run that stays for ever: they are looked at in each scan."""
+STANDING = 5000
+"""Files of a run that stays for ever: looked at in each scan, and enough to fill each cache that has a bound at once, as
+it is on a host that has lived for months."""
 
 MIB = 2**20
 
