@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -67,7 +68,13 @@ def family(pool: Pool) -> list[psutil.Process]:
 
 
 def alive(processes: list[psutil.Process]) -> int:
-    return sum(1 for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE)
+    return sum(map(_is_alive, processes))
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 _LITTLE_BY_LITTLE = """
@@ -146,6 +153,25 @@ def test_a_worker_that_moves_no_byte_is_ended(pool: Pool, silent: str, monkeypat
     assert answer.failure.scope is Scope.TARGET
     assert "took no byte" in answer.failure.error
     wait_for(lambda: alive(family(pool)) == 1, "only the nursery is left")
+
+
+def test_a_killed_worker_leaves_no_temporary_file_nor_do_all_when_they_leave(silent: str, tmp_path: Path) -> None:
+    staging = tmp_path / "staging"
+    pool = Pool(2, silent, staging=staging)
+    try:
+        ready(pool)
+        for _ in range(2):
+            pool.submit(EndRun(Target(silent), 1, "r" * 32, End("FINISHED")))
+        wait_for(lambda: len(list(staging.iterdir())) == 2, "both have a folder of their own")
+        killed, other = pool._workers.values()
+        for worker in (killed, other):
+            (staging / str(worker.pid) / "artifact").write_bytes(b"half of a download")
+        os.kill(killed.pid, signal.SIGKILL)
+        answers(pool)
+        assert [p.name for p in staging.iterdir()] == [str(other.pid)]
+    finally:
+        pool.stop()
+    assert not staging.exists()
 
 
 def test_a_password_in_the_address_is_on_no_command_line() -> None:

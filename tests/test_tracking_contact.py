@@ -40,7 +40,9 @@ def held(client: Client) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.live
-def test_a_server_says_what_it_is_and_keeps_what_it_has(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+def test_a_server_says_what_it_is_and_keeps_what_it_has(
+    mlflow_server: MlflowServer, tmp_path: Path, temporary: Path
+) -> None:
     client = connect(mlflow_server.uri, embedded_artifacts=None)
     client.create_experiment("contact-near", artifact_location=f"file://{tmp_path}/share/near")
     before = held(client)
@@ -60,6 +62,7 @@ def test_a_server_says_what_it_is_and_keeps_what_it_has(mlflow_server: MlflowSer
     experiments, runs = before
     assert held(client) == (experiments | {EXPERIMENT}, runs)
     assert not list(mlflow_server.artifact_root.rglob(OBJECT))
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.live

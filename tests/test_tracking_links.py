@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,8 @@ from artifactd.tracking.links import linked
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+def _no_folder(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "_folders", [])
-    return folder
 
 
 def test_it_leads_to_the_file_that_was_opened_whatever_stands_in_its_place(tmp_path: Path) -> None:
@@ -33,26 +28,19 @@ def test_it_leads_to_the_file_that_was_opened_whatever_stands_in_its_place(tmp_p
             assert Path(link).read_bytes() == b"opened"
 
 
-def test_uploads_at_the_same_time_have_folders_of_their_own_and_later_ones_use_them_again(elsewhere: Path) -> None:
+def test_uploads_at_the_same_time_have_folders_of_their_own_and_later_ones_use_them_again(temporary: Path) -> None:
     with linked(0, "same") as first, linked(0, "same") as second:
         assert first != second
     with linked(0, "other") as third:
         assert Path(third).parent in (Path(first).parent, Path(second).parent)
-    assert len(list(elsewhere.iterdir())) == 2
-    assert not list(elsewhere.glob("*/*"))
+    assert len(list(temporary.iterdir())) == 2
+    assert not list(temporary.glob("*/*"))
 
 
-def test_a_folder_that_was_cleaned_away_is_made_anew(elsewhere: Path) -> None:
+def test_a_folder_that_was_cleaned_away_is_made_anew(temporary: Path) -> None:
     with linked(0, "name") as link:
         pass
     shutil.rmtree(Path(link).parent)
     with linked(0, "name") as link:
         assert os.path.lexists(link)
-    assert len(list(elsewhere.iterdir())) == 1
-
-
-def test_the_folders_go_with_the_process(elsewhere: Path) -> None:
-    with linked(0, "name"):
-        pass
-    links._tidy()
-    assert not list(elsewhere.iterdir())
+    assert len(list(temporary.iterdir())) == 1

@@ -39,7 +39,7 @@ def steps(question: Question) -> list[Step]:
 class TestWithServer:
     pytestmark = live
 
-    def test_a_round_trip_in_a_run_of_its_own(self, mlflow_server: MlflowServer) -> None:
+    def test_a_round_trip_in_a_run_of_its_own(self, mlflow_server: MlflowServer, temporary: Path) -> None:
         client = connect(mlflow_server.uri, embedded_artifacts=None)
         mine = client.create_run("0").info.run_id
         (server, store) = probe(Question(mlflow_server.uri, None, None))
@@ -50,6 +50,7 @@ class TestWithServer:
         assert client.search_runs([experiment.experiment_id]) == [], "its run is deleted"
         assert not list(mlflow_server.artifact_root.rglob(OBJECT))
         assert client.list_artifacts(mine) == []
+        assert list(temporary.iterdir()) == []
 
     def test_a_store_in_the_state_folder_is_refused(self, mlflow_server: MlflowServer, tmp_path: Path) -> None:
         client = connect(mlflow_server.uri, embedded_artifacts=None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -86,8 +85,6 @@ class Engine:
                 f"the state folder {config.state_dir} cannot be used: {exc.strerror}",
                 "Check that its disk is writable and has space, or give another --state-dir",
             ) from exc
-        self._staging = config.state_dir / "staging"
-        shutil.rmtree(self._staging, ignore_errors=True)  # what killed workers have left
         self.ledger = Ledger(config.state_dir)
         self.ledger.recover()
         failpoint.reach("recover.after")
@@ -120,8 +117,8 @@ class Engine:
         self.target_name = mask(config.tracking_uri)
         self._limits.use(config.upload, time.time())
         self._pool = Pool(
-            _workers(config), config.tracking_uri, (self._lock.fileno,), self._staging, self._limits.shared,
-            config.mlflow.artifact_location or (embedded.as_uri() if embedded else None), embedded,
+            _workers(config), config.tracking_uri, (self._lock.fileno,), config.state_dir / "staging",
+            self._limits.shared, config.mlflow.artifact_location or (embedded.as_uri() if embedded else None), embedded,
         )  # fmt: skip
         self.ledger.keep_target(self.target_name)
         settle = max((w.settle for w in config.watch), default=0.0)

@@ -45,8 +45,8 @@ WARM = 3
 
 OUTAGE = 60.0
 STANDING = 5000
-"""Files of a run that stays for ever: looked at in each scan, and enough to fill each cache that has a bound at once, as
-it is on a host that has lived for months."""
+"""Files of a run that stays for ever: looked at in each scan, and enough to fill each cache that has a bound at once,
+as it is on a host that has lived for months."""
 
 MIB = 2**20
 
@@ -65,6 +65,8 @@ class Sample:
     ledger: float
     """MiB of the ledger and its log."""
     stored: int
+    left: int
+    """What stands in its folder for temporary files."""
 
 
 class Soak:
@@ -158,6 +160,7 @@ class Soak:
             hours=(time.monotonic() - self._begun) / 3600, private=memory.uss / MIB, pss=memory.pss / MIB,
             fds=fds, threads=threads,
             restarts=int(self._host.show("NRestarts")["NRestarts"]), ledger=ledger / MIB, stored=status["stored"],
+            left=sum(1 for _ in self._host.box.state.glob("staging/**/*")),
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -229,7 +232,7 @@ def verdict(samples: list[Sample]) -> tuple[list[str], bool]:
             f"{name}: {min(values):.2f} to {max(values):.2f} MiB; {slope:+.3f} MiB/h ({low:+.3f} to {high:+.3f})"
         )
         good &= bool(low <= 0)
-    for name in ("fds", "threads", "restarts"):
+    for name in ("fds", "threads", "restarts", "left"):
         values = [getattr(s, name) for s in warm]
         said.append(f"{name}: {min(values)} to {max(values)}")
         good &= min(values) == max(values)

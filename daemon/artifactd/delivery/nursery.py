@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def main(argv: list[str]) -> None:
                 os._exit(0)
             with contextlib.suppress(MemoryError):  # the end of the line says that it died
                 _limit(limits)
+                _move_in()
                 worker.serve(Connection(descriptors[0]))
             os._exit(0)
         os.close(descriptors[0])
@@ -82,6 +84,14 @@ def main(argv: list[str]) -> None:
 def _limit(limits: throttle.Shared | None) -> None:
     if limits is not None and limits.wanted:
         shaping.install(limits)
+
+
+def _move_in() -> None:
+    """Keep temporary files in a folder of this process alone: the service removes it when the process is dead."""
+    if environment.STATE in os.environ:
+        own = os.path.join(tempfile.gettempdir(), str(os.getpid()))
+        os.makedirs(own, 0o700, exist_ok=True)
+        tempfile.tempdir = os.environ["TMPDIR"] = own
 
 
 def die_with_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,8 +86,8 @@ class Pool:
         size: Most workers at a time.
         tracking_uri: Given to the nursery, to prepare MLflow before its import.
         keep: Descriptors that live as long as any worker (the state lock).
-        staging: Folder for temporary files in the state folder, made if need be; None for the system's. Its owner
-            removes what killed workers leave in it.
+        staging: Folder for temporary files in the state folder, made if need be, and removed with all that is in it
+            while there is no delivery process; None for the system's.
         limits: What the workers keep to together.
         artifacts: Where new experiments keep theirs, so that what talks to it is imported once; None: the server says.
         embedded: The embedded store's artifact folder, where that is what is used.
@@ -111,6 +112,7 @@ class Pool:
         self._embedded = "" if embedded is None else str(embedded)
         self._nursery: _Nursery | None = None
         self._workers: dict[Connection, Worker] = {}
+        self._tidy()
 
     @property
     def busy(self) -> int:
@@ -253,6 +255,12 @@ class Pool:
             self._nursery.process.kill()
             self._nursery.process.wait()
             self._nursery = None
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove all temporary files: there is no process that uses them."""
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
 
     def _at_work(self) -> list[tuple[Worker, Job]]:
         return [(w, w.job) for w in self._workers.values() if w.job is not None]
@@ -304,6 +312,8 @@ class Pool:
         del self._workers[worker.line]
         worker.line.close()
         os.close(worker.pidfd)
+        if self._staging is not None:
+            shutil.rmtree(self._staging / str(worker.pid), ignore_errors=True)
 
 
 class NurseryError(ArtifactdError):

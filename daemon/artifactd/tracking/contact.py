@@ -17,6 +17,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -114,17 +115,19 @@ def contact(question: Question, within: float = WITHIN) -> Contact:
         within: Seconds after which it counts as one that does not answer.
     """
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "artifactd.tracking.contact"],
-            # Over a pipe: a tracking URI may hold a password, and a command line is for all to see.
-            input=json.dumps(dataclasses.asdict(question)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # MLflow's own words; what matters is in the answer
-            text=True,
-            cwd="/",
-            timeout=within,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory(prefix="artifactd-") as temporary:  # as `probe` has one
+            done = subprocess.run(
+                [sys.executable, "-m", "artifactd.tracking.contact"],
+                # Over a pipe: a tracking URI may hold a password, and a command line is for all to see.
+                input=json.dumps(dataclasses.asdict(question)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # MLflow's own words; what matters is in the answer
+                text=True,
+                env={**os.environ, "TMPDIR": temporary},
+                cwd="/",
+                timeout=within,
+                check=False,
+            )
     except subprocess.TimeoutExpired as exc:
         if exc.stdout and b"\n" in exc.stdout:  # what was learnt until then
             return _from_json(exc.stdout.decode().splitlines()[0])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 
 _folders: list[str] = []
-"""Empty ones for uploads to come: to make and remove a folder costs as much as to send a small file."""
+"""Empty ones for uploads to come: to make and remove a folder costs as much as to send a small file. Who gave this
+process its folder for temporary files removes that."""
 
 
 @contextlib.contextmanager
@@ -42,10 +42,3 @@ def _free_folder() -> str:
         if os.path.isdir(folder):  # cleaners remove what lies there for days
             return folder
     return tempfile.mkdtemp(prefix="artifactd-")
-
-
-@atexit.register
-def _tidy() -> None:
-    for folder in _folders:
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)

@@ -16,6 +16,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -39,14 +40,18 @@ def probe(question: Question, within: float = WITHIN) -> Iterator[Step]:
         One step after the other, as they are done; stores are looked at side by side.
     """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    with subprocess.Popen(
-        [sys.executable, "-m", "artifactd.tracking.probe"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # MLflow's own words; what matters is in the steps
-        text=True,
-        cwd="/",  # as the service's workers, so that what depends on it shows
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="artifactd-") as temporary,  # it may be killed, and leaves then what it made
+        subprocess.Popen(
+            [sys.executable, "-m", "artifactd.tracking.probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # MLflow's own words; what matters is in the steps
+            text=True,
+            env={**os.environ, "TMPDIR": temporary},
+            cwd="/",  # as the service's workers, so that what depends on it shows
+        ) as process,
+    ):
         reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
         reader.start()
         try:
