@@ -69,6 +69,7 @@ def walk(
     *,
     skip: Callable[[bytes], bool] = lambda _rel: False,
     folders_only: bool = False,
+    counting: int | None = None,
     entering: Callable[[int, bytes], None] = lambda _fd, _rel: None,
 ) -> Generator[Listing, None, None]:
     """Look at a folder and everything below it, one folder a step, parents before children.
@@ -81,6 +82,7 @@ def walk(
         start: Where to begin, relative to the root.
         skip: Asked for each folder below `start`, by path relative to the root; True leaves it and all below it out.
         folders_only: Only find the folders, without a stat a file; no listing is then ``whole``.
+        counting: With `folders_only`, from ``mounts.counting``: a folder there that has none in it is not read.
         entering: Called with each folder's descriptor and path before it is read; what it raises ends the walk.
 
     Yields:
@@ -100,7 +102,7 @@ def walk(
                 if len(path) > _HELD:
                     path[-_HELD - 1].close()
                 entering(fd, rel)
-                listing = _read(fd, rel, folders_only=folders_only)
+                listing = _read(fd, rel, folders_only=folders_only, counting=counting)
                 level.to_come = [name for name in reversed(listing.folders) if not skip(join(rel, name))]
                 yield listing
             while path and not path[-1].to_come:
@@ -154,10 +156,12 @@ class _Found:
         return Listing(rel, self.files, self.others, folders, self.unreadable, whole=whole)
 
 
-def _read(folder_fd: int, rel: bytes, *, folders_only: bool = False) -> Listing:
+def _read(folder_fd: int, rel: bytes, *, folders_only: bool = False, counting: int | None = None) -> Listing:
     found = _Found()
     encode, of, is_regular = os.fsencode, Signature.of, stat.S_ISREG
     try:
+        if folders_only and counting is not None and _has_no_folders(folder_fd, counting):
+            return Listing(rel, whole=False)
         with os.scandir(folder_fd) as entries:
             for entry in entries:
                 name = encode(entry.name)
@@ -200,6 +204,12 @@ def _read_names(folder_fd: int, rel: bytes, names: Collection[bytes]) -> Listing
     except OSError as exc:
         found.unreadable[b""] = _reason(exc)
     return found.listing(rel, whole=False)
+
+
+def _has_no_folders(folder_fd: int, device: int) -> bool:
+    """Each folder in a folder is a link to it, by its '..'; two more are its own name and '.'."""
+    st = os.fstat(folder_fd)
+    return st.st_nlink == 2 and st.st_dev == device
 
 
 def _is_removed(folder_fd: int) -> bool:
