@@ -44,6 +44,15 @@ def test_a_folder_is_listed_with_its_files_as_stat_sees_them(root: int, top: Pat
     assert (listing.rel, listing.others, listing.unreadable, listing.gone, listing.whole) == (b"", {}, {}, False, True)
 
 
+def test_times_that_no_clock_has_are_listed_as_signatures_fold_them(root: int, top: Path) -> None:
+    years = {b"1950": -631_152_000, b"1970": 0, b"2300": 10_413_792_000}
+    for name, seconds in years.items():
+        path = bytes(top) + b"/" + name
+        with open(path, "wb"):
+            os.utime(path, (seconds, seconds))
+    assert look(root, b"").files == {name: Signature.of(os.stat(bytes(top) + b"/" + name)) for name in years}
+
+
 def test_what_is_no_regular_file_is_never_among_the_files(root: int, top: Path) -> None:
     (top / "target").touch()
     (top / "link").symlink_to("target")
