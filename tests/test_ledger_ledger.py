@@ -129,6 +129,19 @@ def test_vanished_files_are_forgotten_but_receipts_stay(drop: Tree) -> None:
     assert drop.state(b"sent") is State.STORED
 
 
+def test_stored_files_that_look_as_they_did_are_settled_and_no_others(drop: Tree) -> None:
+    for name in (b"same", b"changed", b"gone"):
+        drop.want(name)
+    for file in drop.claim():
+        drop.ledger.delivered(file, DIGEST, size=10, now=1, sent=True, due_again=2)
+    drop.want(b"due")
+    found = {b"same": A, b"changed": B, b"due": A, b"new": A}
+    left, others = drop.ledger.unsettled_files(drop.folder, found)
+    assert left == {b"changed": B, b"due": A, b"new": A}
+    assert others == {b"changed", b"gone"}
+    assert drop.ledger.unsettled_files(drop.folder, {b"same": A}) == ({}, {b"changed", b"gone"})
+
+
 def test_one_that_failed_before_goes_alone(drop: Tree) -> None:
     for name in (b"a", b"b", b"c"):
         drop.want(name, dest=ord(name))

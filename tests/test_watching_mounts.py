@@ -11,6 +11,7 @@ from artifactd.watching.inside import open_root
 from artifactd.watching.mounts import (
     Mount,
     count_folders,
+    counting,
     distrust,
     inotify_limit,
     kernel_setting,
@@ -140,3 +141,13 @@ def test_folders_are_counted_as_far_as_asked(tmp_path: Path) -> None:
     assert count_folders(root, 100) == 6
     assert count_folders(root, 3) == 3
     os.close(root)
+
+
+def test_links_count_folders_only_where_that_is_known(tmp_path: Path) -> None:
+    fd = open_root(bytes(tmp_path))
+    known = mount_of(bytes(tmp_path)).fstype in {"ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"}
+    assert counting(fd) == (tmp_path.stat().st_dev if known else None)
+    os.close(fd)
+    fd = open_root(b"/proc/self")
+    assert counting(fd) is None
+    os.close(fd)

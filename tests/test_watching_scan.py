@@ -11,6 +11,7 @@ import pytest
 
 from artifactd.watching import scan
 from artifactd.watching.inside import open_root
+from artifactd.watching.mounts import counting
 from artifactd.watching.scan import Listing, look, walk
 from artifactd.watching.signature import Signature
 from test_watching_inside import descriptors, without_rights
@@ -41,6 +42,15 @@ def test_a_folder_is_listed_with_its_files_as_stat_sees_them(root: int, top: Pat
     assert listing.files == {name: Signature.of(os.stat(bytes(top) + b"/" + name)) for name in NAMES}
     assert listing.folders == (b"sub",)
     assert (listing.rel, listing.others, listing.unreadable, listing.gone, listing.whole) == (b"", {}, {}, False, True)
+
+
+def test_times_that_no_clock_has_are_listed_as_signatures_fold_them(root: int, top: Path) -> None:
+    years = {b"1950": -631_152_000, b"1970": 0, b"2300": 10_413_792_000}
+    for name, seconds in years.items():
+        path = bytes(top) + b"/" + name
+        with open(path, "wb"):
+            os.utime(path, (seconds, seconds))
+    assert look(root, b"").files == {name: Signature.of(os.stat(bytes(top) + b"/" + name)) for name in years}
 
 
 def test_what_is_no_regular_file_is_never_among_the_files(root: int, top: Path) -> None:
@@ -149,6 +159,31 @@ def test_a_walk_for_folders_only_does_not_claim_to_be_whole(root: int, top: Path
     listings = list(walk(root, folders_only=True))
     assert [listing.rel for listing in listings] == [b"", b"a"]
     assert not any(listing.files or listing.whole for listing in listings)
+
+
+def test_a_folder_that_has_none_in_it_by_its_links_is_not_read(
+    root: int, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rel in ("a/b", "c"):
+        (top / rel).mkdir(parents=True)
+    device = counting(root)
+    if device is None:
+        pytest.skip("links say nothing on this filesystem")
+    read: list[int] = []
+    scandir = os.scandir
+
+    def reading(fd: int) -> object:
+        read.append(os.fstat(fd).st_ino)
+        return scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", reading)
+    listings = list(walk(root, folders_only=True, counting=device))
+    assert [listing.rel for listing in listings] == [b"", b"a", b"a/b", b"c"]
+    assert not any(listing.whole or listing.gone for listing in listings)
+    assert read == [top.stat().st_ino, (top / "a").stat().st_ino]
+    read.clear()
+    assert [listing.rel for listing in walk(root, folders_only=True, counting=device + 1)] == [b"", b"a", b"a/b", b"c"]
+    assert len(read) == 4  # another filesystem, mounted there
 
 
 def test_folders_that_vanish_or_are_renamed_during_a_walk_are_gone(root: int, top: Path) -> None:

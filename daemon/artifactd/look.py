@@ -220,9 +220,8 @@ class Looker:
         if not settled:
             names = None if listing.whole else [*listing.files, *listing.others]
             return listing.files, self._ledger.known_files(folder, names)
-        stored = self._ledger.settled_files(folder)
-        files = {name: signature for name, signature in listing.files.items() if stored.get(name) != signature}
-        changed = self._ledger.known_files(folder, files.keys() & stored.keys())
+        files, others = self._ledger.unsettled_files(folder, listing.files)
+        changed = self._ledger.known_files(folder, files.keys() & others)
         return files, self._ledger.known_files(folder, settled=False) | changed
 
     def _wanted(

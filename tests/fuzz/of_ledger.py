@@ -141,7 +141,7 @@ def _looked(ledger: Ledger) -> None:
     for rel in (b"e/r0", *ledger.subfolders(1, b"")):
         folder, _ = ledger.folder(1, rel, create=True) or (0, "")
         ledger.known_files(folder)
-        ledger.settled_files(folder)
+        ledger.unsettled_files(folder, {})
         ledger.want(folder, [Wanted(b"new", State.DUE, Signature(1, 2, 3, 4), 1, "", "new", 999, due_at=5.0)])
         ledger.forget(folder, [b"f0"])
 

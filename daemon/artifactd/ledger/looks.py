@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -92,16 +92,34 @@ class Looks(Base):
             )
         ]
 
-    def settled_files(self, folder: int) -> dict[bytes, Signature]:
-        """What a folder's stored files looked like, by name: where one does so still, nothing is to be done.
+    def unsettled_files(
+        self, folder: int, files: Mapping[bytes, Signature]
+    ) -> tuple[dict[bytes, Signature], set[bytes]]:
+        """Files that do not look as they are stored; with the others nothing is to be done.
 
-        The values are the bare tuples of what they look like: a scan compares a million of them.
+        Args:
+            folder: Its number.
+            files: What its files look like now, by name; a scan compares a million of them.
+
+        Returns:
+            Those files, and the names of stored ones that look otherwise or are not among `files`.
         """
         rows = self._con.execute(
             f"SELECT name, size, mtime_ns, ctime_ns, inode FROM files WHERE folder = ? AND state = {State.STORED:d}",
             (folder,),
         )
-        return {row[0]: row[1:] for row in rows}
+        # Row by row, against bare tuples: of rows that are as they shall be nothing is kept.
+        now, alike, others = files.get, list[bytes](), set[bytes]()
+        for row in rows:
+            name = row[0]
+            if now(name) == row[1:]:
+                alike.append(name)
+            else:
+                others.add(name)
+        if len(alike) == len(files):
+            return {}, others
+        settled = set(alike)
+        return {name: signature for name, signature in files.items() if name not in settled}, others
 
     def known_files(
         self, folder: int, names: Collection[bytes] | None = None, *, settled: bool = True

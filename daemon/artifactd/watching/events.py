@@ -32,7 +32,7 @@ from artifactd.paths import join
 from artifactd.text import printable
 from artifactd.watching.hints import Hints
 from artifactd.watching.inside import open_folder, open_root
-from artifactd.watching.mounts import count_folders, watch_limit
+from artifactd.watching.mounts import count_folders, counting, watch_limit
 from artifactd.watching.scan import walk
 
 _MASK = Mask(
@@ -92,8 +92,7 @@ class EventWatch:
             WatchError: Watching is impossible; nothing is left behind.
         """
         try:
-            self._check()
-            self._reader = _Reader(self._root, self._hints)
+            self._reader = _Reader(self._root, self._hints, self._check())
             self._reader.start()
             self._reader.watch_all()
         except OSError as exc:
@@ -133,17 +132,16 @@ class EventWatch:
         reader.retry_refused()
         return None
 
-    def _check(self) -> None:
+    def _check(self) -> int | None:
         root_fd = open_root(self._root)
         try:
             st = os.fstat(root_fd)
             self._identity = (st.st_dev, st.st_ino)
             os.close(open_folder(root_fd, b""))  # takes both rights, to list it and to enter it
             limit = watch_limit()
-            if limit is not None:
-                folders = count_folders(root_fd, stop_at=10 * limit)
-                if folders > limit:
-                    raise WatchError(_limit_reached(f"{self._shown} has {folders} folders, each needs a watch"))
+            if limit is not None and (folders := count_folders(root_fd, stop_at=10 * limit)) > limit:
+                raise WatchError(_limit_reached(f"{self._shown} has {folders} folders, each needs a watch"))
+            return counting(root_fd)
         finally:
             os.close(root_fd)
 
@@ -191,7 +189,7 @@ class _Reader(InotifyFD):
         failure: Why the thread ended, or what it could not mend.
     """
 
-    def __init__(self, root: bytes, hints: Hints) -> None:
+    def __init__(self, root: bytes, hints: Hints, counting: int | None = None) -> None:
         super().__init__()
         self.name = "watch"
         self._is_reading = False  # or a stop before the first read would leave the descriptors open
@@ -200,6 +198,7 @@ class _Reader(InotifyFD):
         self.failure: str | None = None
         self._root = root
         self._hints = hints
+        self._counting = counting
         self._refused: dict[bytes, None] = {}
         self._books = threading.Lock()
         self._folders: dict[WatchDescriptor, bytes] = {}
@@ -357,7 +356,8 @@ class _Reader(InotifyFD):
             self._refuse(top)
             return
         try:
-            with contextlib.closing(walk(root_fd, top, folders_only=True, entering=self._add)) as listings:
+            walking = walk(root_fd, top, folders_only=True, counting=self._counting, entering=self._add)
+            with contextlib.closing(walking) as listings:
                 for listing in listings:
                     if not self.should_keep_running():
                         return
@@ -375,7 +375,7 @@ class _Reader(InotifyFD):
     def _add(self, folder_fd: int, rel: bytes) -> None:
         if not self.should_keep_running():
             return
-        # By descriptor: no length limit of paths, and the folder watched is the one that is listed next.
+        # By descriptor: no length limit of paths, and what is watched is what is listed, or its links counted, next.
         wd = inotify_add_watch(self._inotify_fd, b"/proc/self/fd/%d" % folder_fd, _MASK)
         if wd != -1:
             self._folders[wd] = rel

@@ -39,6 +39,9 @@ _SHARED = {
 
 _LEASING = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"})
 
+_COUNTING = frozenset({"ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"})
+"""Filesystems where two links mean a folder without folders. btrfs counts none (1), ext4 no more than 65,000 (1)."""
+
 _LIMITS = {
     "watches": ("fs.inotify.max_user_watches", "user.max_inotify_watches"),
     "instances": ("fs.inotify.max_user_instances", "user.max_inotify_instances"),
@@ -116,6 +119,16 @@ def leases_work(fstype: str) -> bool:
     return fstype in _LEASING
 
 
+def counting(root_fd: int) -> int | None:
+    """The device of a folder where link counts say how many folders are in one; None where they may not.
+
+    Args:
+        root_fd: From ``inside.open_root``.
+    """
+    known = mount_of(b"/proc/self/fd/%d" % root_fd).fstype in _COUNTING
+    return os.fstat(root_fd).st_dev if known else None
+
+
 def watch_limit() -> int | None:
     """How many inotify watches this user may have, in all programs together; None when the kernel does not say."""
     limit = inotify_limit("watches")
@@ -153,7 +166,7 @@ def count_folders(root_fd: int, stop_at: int) -> int:
         stop_at: Enough: do not count further.
     """
     folders = 0
-    for _ in walk(root_fd, folders_only=True):
+    for _ in walk(root_fd, folders_only=True, counting=counting(root_fd)):
         folders += 1
         if folders >= stop_at:
             break

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field
 
 from artifactd.paths import join
 from artifactd.watching.inside import Escapes, open_below, open_folder, pass_to, rule_of
-from artifactd.watching.signature import Signature
+from artifactd.watching.signature import MOST, Signature
 
 _HELD = 64
 """Folders above the current one that a walk keeps open; deeper trees are entered again from the root."""
+
+
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+"""What ``os.fsencode`` encodes names with, at three calls a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ def walk(
     *,
     skip: Callable[[bytes], bool] = lambda _rel: False,
     folders_only: bool = False,
+    counting: int | None = None,
     entering: Callable[[int, bytes], None] = lambda _fd, _rel: None,
 ) -> Generator[Listing, None, None]:
     """Look at a folder and everything below it, one folder a step, parents before children.
@@ -81,6 +87,7 @@ def walk(
         start: Where to begin, relative to the root.
         skip: Asked for each folder below `start`, by path relative to the root; True leaves it and all below it out.
         folders_only: Only find the folders, without a stat a file; no listing is then ``whole``.
+        counting: With `folders_only`, from ``mounts.counting``: a folder there that has none in it is not read.
         entering: Called with each folder's descriptor and path before it is read; what it raises ends the walk.
 
     Yields:
@@ -100,7 +107,7 @@ def walk(
                 if len(path) > _HELD:
                     path[-_HELD - 1].close()
                 entering(fd, rel)
-                listing = _read(fd, rel, folders_only=folders_only)
+                listing = _read(fd, rel, folders_only=folders_only, counting=counting)
                 level.to_come = [name for name in reversed(listing.folders) if not skip(join(rel, name))]
                 yield listing
             while path and not path[-1].to_come:
@@ -154,20 +161,27 @@ class _Found:
         return Listing(rel, self.files, self.others, folders, self.unreadable, whole=whole)
 
 
-def _read(folder_fd: int, rel: bytes, *, folders_only: bool = False) -> Listing:
+def _read(folder_fd: int, rel: bytes, *, folders_only: bool = False, counting: int | None = None) -> Listing:
     found = _Found()
-    encode, of, is_regular = os.fsencode, Signature.of, stat.S_ISREG
+    files, is_regular, new = found.files, stat.S_ISREG, tuple.__new__
     try:
+        if folders_only and counting is not None and _has_no_folders(folder_fd, counting):
+            return Listing(rel, whole=False)
         with os.scandir(folder_fd) as entries:
             for entry in entries:
-                name = encode(entry.name)
+                name = entry.name.encode(_ENCODING, _ERRORS)
                 try:
                     if entry.is_dir(follow_symlinks=False):  # told by the listing itself: no stat
                         found.folders.append(name)
                     elif folders_only:
                         continue
                     elif is_regular((st := entry.stat(follow_symlinks=False)).st_mode):
-                        found.files[name] = of(st)
+                        # `Signature.of` without a call, for all that a disk has: a scan comes by millions.
+                        mtime, ctime, inode = st.st_mtime_ns, st.st_ctime_ns, st.st_ino
+                        if 0 <= mtime <= MOST and 0 <= ctime <= MOST and inode <= MOST:
+                            files[name] = new(Signature, (st.st_size, mtime, ctime, inode))
+                        else:
+                            files[name] = Signature.of(st)
                     else:
                         found.add(name, st)
                 except FileNotFoundError:
@@ -200,6 +214,12 @@ def _read_names(folder_fd: int, rel: bytes, names: Collection[bytes]) -> Listing
     except OSError as exc:
         found.unreadable[b""] = _reason(exc)
     return found.listing(rel, whole=False)
+
+
+def _has_no_folders(folder_fd: int, device: int) -> bool:
+    """Each folder in a folder is a link to it, by its '..'; two more are its own name and '.'."""
+    st = os.fstat(folder_fd)
+    return st.st_nlink == 2 and st.st_dev == device
 
 
 def _is_removed(folder_fd: int) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+LEAST, MOST = -(2**63), 2**63 - 1
+"""What fits a signed 64-bit column, which is all that the ledger can hold."""
+
 
 class Signature(NamedTuple):  # a scan makes and compares one for each file: a tuple does both in C
     """What differs when a file was written, replaced or touched.
@@ -25,7 +28,7 @@ class Signature(NamedTuple):  # a scan makes and compares one for each file: a t
     def of(cls, st: os.stat_result) -> Signature:
         """The signature in a stat's result; numbers past 63 bits (an mtime after 2262, some inodes) are folded in."""
         mtime, ctime, inode = st.st_mtime_ns, st.st_ctime_ns, st.st_ino
-        if (mtime | ctime | inode) >> 63:
+        if not (LEAST <= mtime <= MOST and LEAST <= ctime <= MOST and inode <= MOST):
             mtime, ctime, inode = _fold(mtime), _fold(ctime), _fold(inode)
         return tuple.__new__(cls, (st.st_size, mtime, ctime, inode))  # past a NamedTuple's own, which is not in C
 
@@ -49,5 +52,5 @@ def rest_at(sig: Signature, settle: float, now: float) -> float:
 
 
 def _fold(number: int) -> int:
-    """What fits a signed 64-bit column, which is all that the ledger can hold; equal stays equal."""
-    return number if -(2**63) <= number < 2**63 else number % 2**63
+    """What the ledger can hold; equal stays equal."""
+    return number if LEAST <= number <= MOST else number % 2**63
