@@ -15,6 +15,7 @@ import structlog
 from artifactd import look, pace
 from artifactd.config import Config, MetricsConfig, NotifyConfig, RetryConfig, load_config
 from artifactd.engine import LOOK_ANYWAY, Engine
+from artifactd.engine import _workers as auto_workers
 from artifactd.ledger import Report, State, Totals
 from made_store import copy_store
 from support import wait_for
@@ -495,3 +496,25 @@ def test_who_is_told_changes_without_a_new_beginning(told: dict[str, object], be
     assert bench.engine.limit(other)
     assert bench.engine.config == other
     assert not bench.engine.limit(other.model_copy(update={"retry": RetryConfig(initial=2)}))
+
+
+@pytest.mark.parametrize(
+    ("target", "workers"),
+    [
+        ("", 3),
+        ('tracking_uri = "sqlite:///{}/mlflow.db"\nartifact_location = "file://{}/artifacts"', 3),
+        ('tracking_uri = "sqlite:///{}/mlflow.db"\nartifact_location = "s3://bucket/artifacts"', 6),
+        ('tracking_uri = "http://mlflow:5000"\nartifact_location = "file://{}/artifacts"', 6),
+    ],
+)
+def test_no_more_workers_than_cores_where_nothing_is_waited_for(
+    target: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    file = tmp_path / "config.toml"
+    (tmp_path / "drop").mkdir()
+    file.write_text(
+        f'state_dir = "{tmp_path}/state"\n[mlflow]\n{target.replace("{}", str(tmp_path))}\n'
+        f'[[watch]]\npath = "{tmp_path}/drop"\n'
+    )
+    assert auto_workers(load_config(file)) == workers
