@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifactd.ledger import FileId, Ledger, State, Wanted
-from artifactd.ledger.destinations import LEAF, destination
-from artifactd.ledger.looks import CLASH
+from artifactd.ledger.destinations import destination
+from artifactd.ledger.rows import CLASH
+from artifactd.ledger.schema import LEAF
 from artifactd.watching.signature import Signature
 
 ROOTS = (b"/drop", b"/drop/e")

@@ -10,7 +10,7 @@ import pytest
 
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import Blockage, DueFile, FileId, Ledger, LedgerError, Name, State, Wanted
-from artifactd.ledger.looks import CLASH
+from artifactd.ledger.rows import CLASH
 from artifactd.watching.signature import Signature
 
 A = Signature(10, 1, 1, 100)

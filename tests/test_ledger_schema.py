@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.ledger import FileId, Ledger, LedgerError, Report
-from artifactd.ledger.destinations import LEAF
-from artifactd.ledger.schema import FILE_NAME, VERSION, written_version
+from artifactd.ledger.schema import FILE_NAME, LEAF, VERSION, written_version
 
 
 def test_a_new_ledger_is_private_and_of_this_version(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import DueFile, State
 from artifactd.ledger.rows import Wanted
-from artifactd.reading.trainer import RESULTS, STATE
+from artifactd.reading.known import RESULTS, STATE
 from test_ledger_ledger import DIGEST, A, Tree, drop, ledger
 
 __all__ = ["drop", "ledger"]  # fixtures

@@ -14,7 +14,7 @@ import pytest
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Route
 from artifactd.ledger import Growth, Name, Report, State
-from artifactd.ledger.looks import CLASH
+from artifactd.ledger.rows import CLASH
 from artifactd.pace import NEWS_EVERY
 from artifactd.watching.scan import Listing, look
 from desk import RUN_ID, SETTLE, Desk, at_desk

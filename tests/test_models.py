@@ -13,7 +13,7 @@ import pytest
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.layout import Route
 from artifactd.ledger import DueFile, State
-from artifactd.ledger.destinations import LEAF
+from artifactd.ledger.schema import LEAF
 from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
 from artifactd.pace import GIVE_UP, GIVE_UP_ENDED
 from artifactd.registration import ModelRole, Registration

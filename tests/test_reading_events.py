@@ -17,7 +17,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
 from tensorboardX import SummaryWriter
 
-from artifactd.reading.events import is_event_file, is_installed, prefix
+from artifactd.reading.events import is_event_file, prefix
+from artifactd.reading.known import is_installed
 from artifactd.reading.metrics import read_metrics
 from artifactd.reading.points import Point, Row
 from artifactd.reading.problems import Unreadable

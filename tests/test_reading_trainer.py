@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifactd.reading import trainer
+from artifactd.reading.known import RESULTS, STATE
 from artifactd.reading.points import Point
 from artifactd.reading.problems import Unreadable
-from artifactd.reading.trainer import RESULTS, STATE, Logged, Record, lacking, read_trainer, steps_of
+from artifactd.reading.trainer import Logged, Record, lacking, read_trainer, steps_of
 
 LOGGED = [
     {"epoch": 0.5, "grad_norm": 1.5, "learning_rate": 4e-05, "loss": 0.7, "step": 5},

@@ -12,7 +12,7 @@ import pytest
 
 from artifactd import failpoint
 from artifactd.errors import Kind, Scope
-from artifactd.reading.trainer import RESULTS, STATE
+from artifactd.reading.known import RESULTS, STATE
 from artifactd.tracking import runs, server
 from artifactd.tracking.telling import Subject, tell
 from artifactd.tracking.told import Told, is_told

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from artifactd.checkpoints import Checkpoint
+from artifactd.checkpoints import REST, Checkpoint
 from artifactd.errors import Failure, Kind, Scope
+from artifactd.explain import checkpoint_note
 from artifactd.layout import Route
 from artifactd.ledger import DueFile, Growth, Report, State
 from artifactd.pace import GIVE_UP, GIVE_UP_ENDED, LOOK_AGAIN
 from artifactd.runfolder import MARKERS
 from artifactd.watching.scan import look
-from artifactd.whole import REST, note
 from desk import SETTLE, Desk, at_desk
 
 MARKER = "e/r/c-1/last"
@@ -319,7 +319,7 @@ def test_a_stored_marker_tells_of_its_checkpoint(desk: Desk, names: tuple[str, .
     def of(name: bytes) -> Any:
         file = report.file(root, b"e/r/c-1", name)
         assert file is not None
-        return note(report, desk.layout, root, file)
+        return checkpoint_note(report, desk.layout, root, file)
 
     assert of(b"last") == said
     assert of(names[0].encode()) == ""

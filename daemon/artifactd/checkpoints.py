@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from artifactd.excludes import rule_glob
 from artifactd.globs import as_text, union
 
+REST = "the rest of its checkpoint"
+"""How the reason of a marker begins that is held back."""
+
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<end>[^/]*)")
 """A file that is one of several, as frameworks count them, from 0 or from 1: the last number is how many there are."""
 

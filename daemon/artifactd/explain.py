@@ -9,18 +9,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from artifactd.checkpoints import REST
 from artifactd.excludes import Ignored
 from artifactd.layout import Destination, Layout
 from artifactd.ledger import FileView, Report, State
 from artifactd.ledger.runviews import RunView
-from artifactd.models import WAITS
 from artifactd.ondisk import OnDisk, look_at
 from artifactd.paths import join, within
-from artifactd.registration import ModelMark, ModelRole, in_words
+from artifactd.registration import WAITS, ModelMark, ModelRole, in_words
 from artifactd.text import printable
 from artifactd.watching.inside import open_root
 from artifactd.watching.scan import walk
-from artifactd.whole import REST, note
 
 STORED, WAITING, FAILED, IGNORED = "stored", "waiting", "failed", "ignored"
 """Where every file under a watched folder stands, one of the four."""
@@ -238,7 +237,7 @@ class Explainer:
         role = ModelRole.of(row.role)
         if role is not None and row.told is not None:
             notes.append(ModelMark.from_bytes(row.told).sentence(role.number))
-        if self._report is not None and (said := note(self._report, watch.layout, watch.path, row)):
+        if self._report is not None and (said := checkpoint_note(self._report, watch.layout, watch.path, row)):
             notes.append(said)
         if isinstance(placed, Ignored):
             notes.append(f"By the rules of now it is ignored: {placed.rule}")
@@ -372,3 +371,16 @@ class Explainer:
         watched = ", ".join(printable(w.path) for w in self._watches) or "none"
         reason = f"no watched folder holds it; watched: {watched}"
         return Answer(path, OUTSIDE, reason, cure="Move it into one, or add a [[watch]] for its folder")
+
+
+def checkpoint_note(report: Report, layout: Layout, root: bytes, file: FileView) -> str:
+    """What a stored file tells of its checkpoint, a sentence; "" where it is no checkpoint's marker."""
+    rule = layout.checkpoint(file.path[len(root) :].lstrip(b"/"))
+    if rule is None or file.state is not State.STORED:
+        return ""
+    folder = os.path.dirname(file.path)
+    stored = report.files(below=folder, states=(State.STORED,))
+    # A file that went before its last content was sent has no ctime.
+    whole = [f.path for f in stored if within(f.path, folder) and f.digest and f.signature.ctime_ns]
+    lacks = rule.lacks(path[len(folder) :].lstrip(b"/") for path in whole)
+    return f"Its checkpoint is not whole in the store: it lacks {lacks}" if lacks else "Its checkpoint is whole"

@@ -15,7 +15,7 @@ from artifactd.excludes import Ignored
 from artifactd.layout import Layout
 from artifactd.ledger import NOTHING_SENT, FileId, Growth, KnownFile, Ledger, State, Wanted
 from artifactd.ledger.destinations import destination
-from artifactd.ledger.looks import CLASH
+from artifactd.ledger.rows import CLASH
 from artifactd.models import MAY_FOLLOW, ModelFolder, ModelFolders
 from artifactd.names import RUN_NOTE
 from artifactd.pace import news_due, pace

@@ -17,15 +17,12 @@ from artifactd.pace import LOOK_AGAIN, given_up_at
 from artifactd.paths import join, within
 from artifactd.reading.model import MAX_BYTES, NAME, Model, read_model
 from artifactd.reading.problems import Unreadable
-from artifactd.registration import MODEL, UNWHOLE, ModelRole, Registration, model_name
+from artifactd.registration import MODEL, UNWHOLE, WAITS, ModelRole, Registration, model_name
 from artifactd.runfolder import CONTROL
 from artifactd.watching.inside import open_file, pass_to
 from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import Listing, walk
 from artifactd.watching.signature import Signature, rest_at
-
-WAITS = "its model to be whole"
-"""How the reason of a file begins that is held back until its model is whole."""
 
 MAY_FOLLOW = 30.0
 """Seconds for which a file that a model's route names waits for the ``MLmodel`` that would make its folder one."""

@@ -19,6 +19,9 @@ UNWHOLE = "unwhole"
 WEIGHTS = "weights"
 """Role of a single file that is an artifact and, besides, a version in the registry: ``weights:REGISTRATION``."""
 
+WAITS = "its model to be whole"
+"""How the reason of a file begins that is held back until its model is whole."""
+
 NUMBER = "{version}"
 """In a route's ``match``: the digits in a name that say which version a folder is."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from artifactd.checkpoints import Rule
+from artifactd.checkpoints import REST, Rule
 from artifactd.layout import Destination, Layout
-from artifactd.ledger import FileView, KnownFile, Ledger, Report, State
+from artifactd.ledger import KnownFile, State
 from artifactd.pace import LOOK_AGAIN, given_up_at
 from artifactd.paths import join, within
 from artifactd.runfolder import CONTROL
@@ -20,8 +21,8 @@ from artifactd.watching.remove import ASIDE
 from artifactd.watching.scan import walk
 from artifactd.watching.signature import Signature
 
-REST = "the rest of its checkpoint"
-"""How the reason of a marker begins that is held back."""
+if TYPE_CHECKING:
+    from artifactd.ledger import Ledger
 
 METRICS = "metrics"
 """The role of a file whose lines count as they come: it grows, as live files do."""
@@ -190,26 +191,6 @@ class Checkpoints:
                 row = self._known(folder).get(name)
                 if row is None or not _has_receipt(row):
                     yield path
-
-
-def note(report: Report, layout: Layout, root: bytes, file: FileView) -> str:
-    """What a stored file tells of its checkpoint, a sentence; "" where it is no checkpoint's marker.
-
-    Args:
-        report: The ledger.
-        layout: Of the watched folder.
-        root: The watched folder, absolute.
-        file: The file.
-    """
-    rule = layout.checkpoint(file.path[len(root) :].lstrip(b"/"))
-    if rule is None or file.state is not State.STORED:
-        return ""
-    folder = os.path.dirname(file.path)
-    stored = report.files(below=folder, states=(State.STORED,))
-    lacks = rule.lacks(
-        _inner(f.path, folder) for f in stored if within(f.path, folder) and f.digest and f.signature.ctime_ns
-    )
-    return f"Its checkpoint is not whole in the store: it lacks {lacks}" if lacks else "Its checkpoint is whole"
 
 
 def _inner(path: bytes, folder: bytes) -> bytes:

@@ -20,11 +20,12 @@ from artifactd.manifest import read as read_manifest
 from artifactd.notify.keeping import FILE_NAME, load
 from artifactd.reading.dataset import read_shape
 from artifactd.reading.keys import MAX_KEY_CHARACTERS
+from artifactd.reading.known import RESULTS, STATE
 from artifactd.reading.metrics import read_metrics
 from artifactd.reading.model import read_model
 from artifactd.reading.params import read_params, read_tags
 from artifactd.reading.problems import Unreadable
-from artifactd.reading.trainer import RESULTS, STATE, read_trainer, steps_of
+from artifactd.reading.trainer import read_trainer, steps_of
 from artifactd.runfolder import (
     MARKERS,
     RunSettingsError,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from artifactd.whole import REST
+from artifactd.checkpoints import REST
 from conftest import MlflowServer
 from faults.proxy import Fault, Proxy, uploads
 from presets.bench import Bench

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from artifactd.config.presets import lacks_reader
 from artifactd.config.problems import shown
-from artifactd.reading.events import INSTALL, MARK, is_installed
+from artifactd.reading.known import INSTALL, MARK, is_installed
 
 _LACKS = "needs what reads TensorBoard's event files, which is not installed"
 _CURE = f"To have them told: {INSTALL}, and a restart"

@@ -18,8 +18,7 @@ from artifactd.checkpoints import Checkpoint
 from artifactd.config.problems import Mistake, shown
 from artifactd.excludes import Exclude
 from artifactd.layout import Route
-from artifactd.reading.events import is_installed
-from artifactd.reading.trainer import RESULTS, STATE
+from artifactd.reading.known import RESULTS, STATE, is_installed
 
 _EVENTS = "**/events.out.tfevents.*"
 """TensorBoard's event files: appended to for the whole training; torch's writer closes them after each flush (64 times

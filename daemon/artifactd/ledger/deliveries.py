@@ -9,12 +9,11 @@ from typing import Any
 
 from artifactd.errors import Failure, Kind
 from artifactd.ledger.damage import blob
-from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.looks import Looks
 from artifactd.ledger.manifests import Manifests
 from artifactd.ledger.order import Order, first, ranks, use_order
 from artifactd.ledger.rows import Doubt, DueFile, FileId, Growth, Name, State, due_file, past_of
-from artifactd.ledger.schema import OF_MODELS
+from artifactd.ledger.schema import LEAF, OF_MODELS
 from artifactd.ledger.turns import IN_TURN
 from artifactd.names import versioned
 from artifactd.pace import LONGEST

@@ -16,9 +16,6 @@ import hashlib
 import sqlite3
 from dataclasses import dataclass
 
-LEAF = "coalesce(nullif(f.named, ''), CAST(f.name AS TEXT))"
-"""Of a file ``f`` that has a destination: the last part of its artifact path."""
-
 _KEPT = 64
 """Artifact folders that are not asked for again: looks and claims go folder by folder."""
 

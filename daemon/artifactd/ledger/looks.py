@@ -9,13 +9,11 @@ from typing import Any
 
 from artifactd.ledger.base import Base
 from artifactd.ledger.damage import blob
-from artifactd.ledger.destinations import LEAF, Spot
-from artifactd.ledger.rows import Doubt, FileId, Growth, KnownFile, State, Wanted, past_of
+from artifactd.ledger.destinations import Spot
+from artifactd.ledger.rows import CLASH, Doubt, FileId, Growth, KnownFile, State, Wanted, past_of
+from artifactd.ledger.schema import LEAF
 from artifactd.paths import join
 from artifactd.watching.signature import Signature
-
-CLASH = "clash"
-"""The failure kind of a file whose destination another file holds; looked at again at each look."""
 
 _STATES, _GROWTHS = tuple(State), tuple(Growth)
 _AT_ONCE = (1, 4, 16, 64)

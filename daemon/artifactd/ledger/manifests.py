@@ -9,8 +9,8 @@ from pathlib import Path
 
 from artifactd.ledger.base import Base
 from artifactd.ledger.damage import STRANGE, blob, told
-from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import END_REFUSED, State
+from artifactd.ledger.schema import LEAF
 from artifactd.manifest import Version
 from artifactd.paths import join
 

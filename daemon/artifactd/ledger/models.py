@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from artifactd.ledger.base import Base
 from artifactd.ledger.damage import blob
-from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import Doubt, DueFile, FileId, State, past_of
-from artifactd.ledger.schema import OF_MODELS
+from artifactd.ledger.schema import LEAF, OF_MODELS
 from artifactd.registration import ModelRole
 from artifactd.watching.signature import Signature
 

@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from artifactd.ledger.damage import blob
-from artifactd.ledger.destinations import LEAF
 from artifactd.ledger.rows import Growth
-from artifactd.ledger.schema import OF_MODELS
+from artifactd.ledger.schema import LEAF, OF_MODELS
 
 WINDOW = 4096
 """Files that are read at least, where so many are due."""

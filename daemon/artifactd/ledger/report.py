@@ -25,9 +25,8 @@ from artifactd.ledger.damage import (
     in_words,
     one_state,
 )
-from artifactd.ledger.destinations import LEAF
-from artifactd.ledger.looks import CLASH
 from artifactd.ledger.rows import (
+    CLASH,
     END_REFUSED,
     Blockage,
     Doubt,
@@ -40,6 +39,7 @@ from artifactd.ledger.rows import (
     WatchView,
 )
 from artifactd.ledger.runviews import RunView, RunViews
+from artifactd.ledger.schema import LEAF
 from artifactd.pace import FREE_SENDS, LONGEST
 from artifactd.paths import join, within
 from artifactd.watching.signature import Signature

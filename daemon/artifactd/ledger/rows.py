@@ -12,6 +12,9 @@ from artifactd.watching.signature import Signature
 
 NOTHING_SENT = Past()
 
+CLASH = "clash"
+"""The failure kind of a file whose destination another file holds; looked at again at each look."""
+
 
 class State(enum.IntEnum):
     """Where a file stands. Level-triggered: a state says what is to be done, not what happened."""

@@ -121,6 +121,9 @@ CREATE INDEX destinations ON files (dest) WHERE dest IS NOT NULL;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+LEAF = "coalesce(nullif(f.named, ''), CAST(f.name AS TEXT))"
+"""Of a file ``f`` that has a destination: the last part of its artifact path."""
+
 OPEN = (
     "(asked != '' AND answered = 0 OR asked != '' AND marker != '' AND marker != asked"
     " OR marker = '' AND want != '' AND want != asked)"

@@ -12,4 +12,5 @@ not. What can be told is told, what cannot is named in a ``Problem``, and a file
 * ``bookmark``: which of a growing file's points are news; ``batches``: requests of a size that MLflow takes.
 * ``dataset``: a data file's schema and row count. ``model``: the files that make an ``MLmodel`` whole.
 * ``keys``: what MLflow takes for keys and values; ``problems``: what cannot be told, in a sentence.
+* ``known``: names by which rooms that read nothing know what is read.
 """

@@ -13,17 +13,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any, BinaryIO
 
 from artifactd.reading.eventproto import event_class
 from artifactd.reading.keys import MAX_RAW_CHARACTERS, fit, shown, why_unfit
+from artifactd.reading.known import INSTALL, MARK
 from artifactd.reading.points import Point, Row
 from artifactd.reading.problems import WHOLE, Problem, Unreadable
 from artifactd.reading.records import Crc32c, Record, records
-
-MARK = b"tfevents"
-"""TensorBoard reads files with this in their names, and no others."""
 
 CONTAINERS = frozenset(
     ("events", "fit", "lightning_logs", "log", "logs", "runs", "summaries", "tb", "tb_logs", "tensorboard")
@@ -36,10 +33,6 @@ _MOMENTS = re.compile(
     r"|\d{8}[-_]?\d{6}|\d{4}-\d\d-\d\d[-_T ]\d\d[-:_]\d\d[-:_]\d\d"  # TensorFlow's guides
     r"|\d{9,}(?:\.\d+)?"  # add_hparams: time.time()
 )
-
-_MODULE = "google_crc32c"
-INSTALL = "pip install 'artifactd[tensorboard]'"
-"""What brings the reader."""
 
 _MOST_TAGS = 10_000
 """Tags of one file of which is remembered what they are."""
@@ -73,11 +66,6 @@ _BFLOAT16, _HALF = 14, 19
 def is_event_file(name: bytes) -> bool:
     """Whether a file is one of TensorBoard's, by its own name."""
     return MARK in name
-
-
-def is_installed() -> bool:
-    """Whether what reads event files is there: the extra ``tensorboard``."""
-    return find_spec(_MODULE) is not None
 
 
 def prefix(folder: str) -> str:

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 from artifactd.reading.bookmark import mark_of, short_of
 from artifactd.reading.keys import fit, shown, why_unfit
+from artifactd.reading.known import RESULTS
 from artifactd.reading.moments import step_of
 from artifactd.reading.objects import MAX_DOCUMENT_BYTES, document, flat
 from artifactd.reading.points import Point
 from artifactd.reading.problems import WHOLE, Problem, Unreadable
 
-STATE = "metrics:trainer"
-"""The role of a ``trainer_state.json``."""
 STATE_NAME = b"trainer_state.json"
-RESULTS = "metrics:results"
-"""The role of ``train_results.json`` and its like."""
 EPOCH = "epoch"
 """What both have, and by which a record without a step finds its own: the Trainer adds it to all that it logs."""
 

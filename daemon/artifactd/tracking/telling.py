@@ -21,13 +21,14 @@ from artifactd.names import decode_path
 from artifactd.reading.batches import Batch, batches
 from artifactd.reading.bookmark import Bookmark, Held, missing, news
 from artifactd.reading.dataset import read_shape
+from artifactd.reading.known import RESULTS, STATE
 from artifactd.reading.metrics import read_metrics
 from artifactd.reading.objects import MAX_DOCUMENT_BYTES
 from artifactd.reading.params import read_params, read_tags
 from artifactd.reading.points import Point
 from artifactd.reading.problems import Problem, Unreadable
 from artifactd.reading.tables import MAX_BYTES
-from artifactd.reading.trainer import RESULTS, STATE, Record, lacking, read_trainer
+from artifactd.reading.trainer import Record, lacking, read_trainer
 from artifactd.tracking.classify import classify
 from artifactd.tracking.told import Told
 
