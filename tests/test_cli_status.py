@@ -19,7 +19,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from artifactd.cli.status import as_table
+from artifactd.cli.overview import as_table
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileId
 from artifactd.runfolder import MARKERS

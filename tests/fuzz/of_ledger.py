@@ -14,7 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from artifactd.cli.status import as_data, as_table
+from artifactd.cli.overview import as_table
+from artifactd.cli.status import as_data
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import Blockage, Ledger, LedgerError, Report, State, Wanted
 from artifactd.ledger.manifests import stored_files

@@ -15,7 +15,6 @@ import typer
 
 from artifactd.causes import coded
 from artifactd.errors import ArtifactdError, DeliveryError, Kind
-from artifactd.secrets import mask
 from artifactd.text import printable, visible
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def guarded() -> Iterator[None]:
         say(f"artifactd: {coded(exc.problem)}\n  {_AGAIN if transient else exc.cure}")
         raise typer.Exit(exc.exit_code) from None
     except ArtifactdError as exc:
+        from artifactd.secrets import mask  # noqa: PLC0415 (compiles many patterns, which only errors need)
+
         first, end, rest = mask(str(exc)).partition("\n")
         say(f"artifactd: {coded(first)}{end}{rest}")
         raise typer.Exit(exc.exit_code) from None

@@ -7,7 +7,6 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from artifactd.causes import coded
 from artifactd.cli import common, tables
@@ -59,6 +58,8 @@ def _watches(config: Config, report: Report | None) -> list[Watch]:
 
 
 def _show(answer: Answer) -> None:
+    from rich.text import Text  # noqa: PLC0415 (`--json` does without)
+
     console = common.out()
     head = Text(tables.path(answer.path))
     head.append(": ").append(answer.state, style=f"bold {_STYLES[answer.state]}")

@@ -7,12 +7,13 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
-from typing import Literal
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal
 
 from artifactd.text import printable, visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS = ((60.0, 1, "s"), (3600.0, 60, "min"), (48 * 3600.0, 3600, "h"))
@@ -92,6 +93,8 @@ def table(*headers: str, right: Iterable[str] = (), fold: Iterable[str] = ()) ->
         right: Headers of columns of numbers, which stand to the right and are never broken.
         fold: Headers of columns whose text may be broken where the terminal is narrow.
     """
+    from rich.table import Table  # noqa: PLC0415 (`--json` does without)
+
     right, fold = set(right), set(fold)
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
@@ -102,6 +105,8 @@ def table(*headers: str, right: Iterable[str] = (), fold: Iterable[str] = ()) ->
 
 def details(pairs: Sequence[tuple[str, str]], indent: int = 2) -> Table:
     """Names and values, one pair a line; pairs without value are left out."""
+    from rich.table import Table  # noqa: PLC0415 (as above)
+
     made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     made.add_column(no_wrap=True, style="dim")
     made.add_column(overflow="fold")
@@ -113,4 +118,6 @@ def details(pairs: Sequence[tuple[str, str]], indent: int = 2) -> Table:
 
 def breakable(value: str) -> Text:
     """Text for a narrow column."""
+    from rich.text import Text  # noqa: PLC0415 (as above)
+
     return Text(visible(value), overflow="fold")  # before it is measured

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
 
-from artifactd.cli import common, status, tables
+from artifactd.cli import common, overview, status, tables
 from artifactd.cli.keys import Keyboard
 from artifactd.ledger import FileView, Report, State
 from artifactd.ledger.runviews import RunView
@@ -176,12 +176,12 @@ class Screen:
             yield from line
 
     def _top(self) -> RenderableType:
-        parts: list[RenderableType] = [status.head(self.now, self.folder), self._rate()]
+        parts: list[RenderableType] = [overview.head(self.now, self.folder), self._rate()]
         well = [watch for watch in self.now.watches if watch.healthy]
         if len(well) == len(self.now.watches):
             parts.append(Text(f"{tables.number(len(well), 'watched folder')}, all well"))
         else:
-            parts.append(status.watches(replace(self.now, watches=[w for w in self.now.watches if not w.healthy])))
+            parts.append(overview.watches(replace(self.now, watches=[w for w in self.now.watches if not w.healthy])))
         for what, block in list(self.now.held.items())[:3]:
             again = f"; next try {tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}"
             text = Text(f"Held back: {what}", style="bold yellow")
@@ -282,7 +282,7 @@ def watch(report: Report, folder: Path, *, as_json: bool) -> None:
             if as_json:
                 sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
             else:
-                console.print(status.as_table(now, folder, console.width))
+                console.print(overview.as_table(now, folder, console.width))
                 console.print()
             sys.stdout.flush()
         time.sleep(_EVERY)

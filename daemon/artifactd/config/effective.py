@@ -7,7 +7,6 @@ from typing import Any
 
 from artifactd.config.model import Config
 from artifactd.config.notify import shown_webhook
-from artifactd.secrets import mask
 from artifactd.text import printable
 
 
@@ -27,6 +26,8 @@ def masked(config: Config) -> dict[str, Any]:
 
 
 def _masked(value: Any) -> Any:
+    from artifactd.secrets import mask  # noqa: PLC0415 (compiles many patterns, which few commands need)
+
     if isinstance(value, dict):
         return {key: _masked(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from artifactd.config.fields import AbsolutePath, Period, Size, Table
 from artifactd.config.problems import Mistake, shown
 from artifactd.config.uris import is_loopback
-from artifactd.secrets import MASK
 
 Topic = Literal["failure", "paused", "lag", "disk", "watch"]
 """What may be told: files that wait for a person, a server or run that takes nothing, files that wait for too long, a
@@ -26,6 +25,8 @@ def shown_webhook(url: str) -> str:
     Args:
         url: One that ``NotifyConfig`` has accepted.
     """
+    from artifactd.secrets import MASK  # noqa: PLC0415 (compiles many patterns, which few commands need)
+
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}" + (f"/{MASK}" if parts.path.strip("/") or parts.query else "")

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from artifactd.errors import UsageError
-from artifactd.secrets import mask
 from artifactd.text import printable
 
 Loc = tuple[str | int, ...]
@@ -64,6 +63,8 @@ class ConfigError(UsageError):
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
+        from artifactd.secrets import mask  # noqa: PLC0415 (compiles many patterns, which only mistakes need)
+
         in_order = sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
         self.problems = tuple(Problem(p.file, p.key, mask(p.wrong), mask(p.instead), p.line) for p in in_order)
         super().__init__(
@@ -86,6 +87,8 @@ def dotted(loc: Loc) -> str:
 
 def shown(value: object) -> str:
     """Write a value as it stands in TOML, safe to print and not too long; secrets are masked."""
+    from artifactd.secrets import mask  # noqa: PLC0415 (as above)
+
     # JSON writes texts, numbers and lists as TOML does.
     text = mask(json.dumps(value, ensure_ascii=False, default=str))
     text = printable(os.fsencode(text))
