@@ -240,6 +240,20 @@ def test_anything_else_is_no_address(listen: str) -> None:
     assert wrong(MetricsConfig, listen=listen).keys() == {"listen"}
 
 
+def test_plugins_of_pydantic_have_no_say(tmp_path: Path) -> None:
+    (tmp_path / "loud-1.dist-info").mkdir()
+    (tmp_path / "loud-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1\n")
+    (tmp_path / "loud-1.dist-info" / "entry_points.txt").write_text("[pydantic]\nloud = loud:plugin\n")
+    (tmp_path / "loud.py").write_text("print('here I am'); plugin = None\n")
+    program = (
+        f"import sys, os; sys.path.insert(0, {str(tmp_path)!r}); before = dict(os.environ); import artifactd.config\n"
+        "assert dict(os.environ) == before; artifactd.config.WatchConfig(path='/data')"
+    )
+    for more, said in (("", b""), ("; import loud", b"here I am\n")):
+        done = subprocess.run([sys.executable, "-c", program + more], capture_output=True, check=True, timeout=60)
+        assert done.stdout == said
+
+
 def test_importing_it_brings_in_nothing_heavy() -> None:
     program = "import json, sys, artifactd.config; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60).stdout

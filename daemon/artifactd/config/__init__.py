@@ -4,22 +4,26 @@
 told, ``notices`` what this version does not do yet, ``effective`` how the result is shown.
 """
 
-from artifactd.config.effective import masked
-from artifactd.config.load import load_config
-from artifactd.config.model import (
-    Config,
-    LogConfig,
-    MetricsConfig,
-    MlflowConfig,
-    RetryConfig,
-    RouteConfig,
-    UploadConfig,
-    WatchConfig,
-)
-from artifactd.config.notify import NotifyConfig
-from artifactd.config.problems import ConfigError, Problem
-from artifactd.config.rules import layout_of
-from artifactd.config.units import format_duration, parse_duration, parse_size
+from artifactd.config.plain import without_plugins
+
+# Nobody is to have a say in what our tables are, and to ask takes a look into all that is installed.
+with without_plugins():
+    from artifactd.config.effective import masked
+    from artifactd.config.load import load_config
+    from artifactd.config.model import (
+        Config,
+        LogConfig,
+        MetricsConfig,
+        MlflowConfig,
+        RetryConfig,
+        RouteConfig,
+        UploadConfig,
+        WatchConfig,
+    )
+    from artifactd.config.notify import NotifyConfig
+    from artifactd.config.problems import ConfigError, Problem
+    from artifactd.config.rules import layout_of
+    from artifactd.config.units import format_duration, parse_duration, parse_size
 
 __all__ = [
     "Config",

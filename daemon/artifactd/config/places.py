@@ -59,8 +59,8 @@ def clashes(places: Places) -> Iterator[tuple[Loc, Mistake]]:
         if os.path.exists(folder) and not os.path.isdir(folder):
             yield loc, Mistake(f"{shown(str(path))} is no folder", "write the folder that holds it")
         for other_loc, other_path, other in real[:index]:
-            if mistake := _overlap(folder, other, f"{dotted(other_loc)} ({shown(str(other_path))})"):
-                yield loc, mistake
+            if is_inside(folder, other) or is_inside(other, folder):
+                yield loc, _overlap(folder, other, f"{dotted(other_loc)} ({shown(str(other_path))})")
         yield from ((loc, mistake) for mistake in _held(path, folder, places))
 
 
@@ -82,25 +82,21 @@ def is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
-def _overlap(folder: str, other: str, name: str) -> Mistake | None:
+def _overlap(folder: str, other: str, name: str) -> Mistake:
     if folder == other:
         return Mistake(f"it is the same folder as {name}", "keep one of the two")
     if is_inside(folder, other):
         return Mistake(f"it lies inside {name}", "keep one of the two, so that no file is delivered twice")
-    if is_inside(other, folder):
-        return Mistake(f"it holds {name}", "keep one of the two, so that no file is delivered twice")
-    return None
+    return Mistake(f"it holds {name}", "keep one of the two, so that no file is delivered twice")
 
 
 def _held(path: Path, folder: str, places: Places) -> Iterator[Mistake]:
-    name = shown(str(path))
-    outside = f"move it out of {name}, or watch a folder beside it"
     if places.state_dir is not None:
         state = os.path.realpath(places.state_dir)
         if is_inside(state, folder):
             yield Mistake(
                 f"it holds the state folder {shown(str(places.state_dir))}, which would be delivered and grow by it",
-                f"set state_dir (--state-dir) to a folder outside of {name}, or watch a folder beside it",
+                f"set state_dir (--state-dir) to a folder outside of {shown(str(path))}, or watch a folder beside it",
             )
             return
         if places.tracking_uri == embedded_uri(places.state_dir):
@@ -112,7 +108,13 @@ def _held(path: Path, folder: str, places: Places) -> Iterator[Mistake]:
                 )
     database = sqlite_file(places.tracking_uri or "")
     if database and is_inside(os.path.realpath(database), folder):
-        yield Mistake(f"it holds the tracking database {shown(database)}", outside)
+        yield Mistake(f"it holds the tracking database {shown(database)}", _outside(path))
     store = local_folder(places.artifact_location or "")
     if store and is_inside(os.path.realpath(store), folder):
-        yield Mistake(f"it holds artifact_location {shown(store)}, so what is stored would be delivered again", outside)
+        yield Mistake(
+            f"it holds artifact_location {shown(store)}, so what is stored would be delivered again", _outside(path)
+        )
+
+
+def _outside(path: Path) -> str:
+    return f"move it out of {shown(str(path))}, or watch a folder beside it"
