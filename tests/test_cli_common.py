@@ -96,18 +96,29 @@ def test_every_mistake_of_a_config_is_told_with_exit_2(tmp_path: Path) -> None:
         assert "upload.workers" in done.stderr
 
 
+_NOT_FOR_READERS = {
+    "mlflow", "pandas", "numpy", "asyncio", "ssl", "argparse", "yaml", "structlog", "watchdog", "artifactd.manifest",
+    "artifactd.ledger.deliveries", "artifactd.reading.trainer", "artifactd.reading.events", "artifactd.reading.model",
+}  # fmt: skip
+
+
 def test_status_help_and_explain_need_no_mlflow(book: Book) -> None:
     for args in (
         ["--help"],
         ["status", "--state-dir", str(book.state)],
+        ["status", "--json", "--state-dir", str(book.state)],
         ["explain", str(book.drop), "--state-dir", str(book.state)],
+        ["explain", "--json", str(book.drop), "--state-dir", str(book.state)],
     ):
         code = (
             f"import sys; sys.argv = ['artifactd', *{args!r}]\n"
             "from artifactd.cli import main\n"
             "try: main()\n"
             "except SystemExit as exc: assert not exc.code, exc.code\n"
-            "assert 'mlflow' not in sys.modules\n"
+            f"bad = {_NOT_FOR_READERS!r} & sys.modules.keys()\n"
+            f"if {'--json' in args}: bad |= {{'rich'}} & sys.modules.keys()\n"
+            "assert not bad, bad\n"
+            f"import gc; assert gc.isenabled() or {'--help' in args}\n"
         )  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False

@@ -6,6 +6,7 @@ none of them.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import sys
@@ -45,6 +46,9 @@ class Commands(TyperGroup):
         module = importlib.import_module(f"artifactd.cli.{stand_in.name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = stand_in.name
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -95,4 +99,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a replaced stream has its own ways
     signal.signal(signal.SIGTERM, end_well)
+    # An eighth of a command's start is its looks at what stays for good; it is back when the command is there.
+    gc.disable()
     app(prog_name="artifactd")
