@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
-
 from artifactd.config.lines import key_lines
 from artifactd.config.problems import Loc, Problem, dotted
 from artifactd.config.schema import json_example, locate, nearest_variable
@@ -86,18 +84,9 @@ def merge(sources: Sequence[Source]) -> tuple[dict[str, Any], list[Problem]]:
     Returns:
         The data, with plain lists.
     """
-
-    class Merged(BaseSettings):
-        model_config = SettingsConfigDict(extra="allow")
-
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *_: object, **__: object
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, source.data) for source in sources)
-
     gaps: list[tuple[Loc, Loc]] = []
-    data = _with_lists(Merged().model_extra or {}, (), gaps)
+    told = [source.data for source in sources if source.data]
+    data = _with_lists(_laid(told) if len(told) > 1 else dict(*told), (), gaps)
     problems = []
     for loc, free in gaps:
         file, line = place_of(loc, sources)
@@ -221,6 +210,27 @@ def _by_index(value: Any) -> Any:
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
     return {key: _by_index(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _laid(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    # It brings asyncio, argparse and ssl, a quarter of a command's start: where one source says it all, for nothing.
+    from pydantic_settings import (  # noqa: PLC0415
+        BaseSettings,
+        InitSettingsSource,
+        PydanticBaseSettingsSource,
+        SettingsConfigDict,
+    )
+
+    class Merged(BaseSettings):
+        model_config = SettingsConfigDict(extra="allow")
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: object, **__: object
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return tuple(InitSettingsSource(settings_cls, data) for data in told)
+
+    return Merged().model_extra or {}
 
 
 def _with_lists(value: Any, loc: Loc, gaps: list[tuple[Loc, Loc]]) -> Any:
