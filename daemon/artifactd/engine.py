@@ -33,7 +33,11 @@ from artifactd.tracking.environment import require_engine
 from artifactd.watched import Watched
 
 TICK = 1.0
-"""Seconds of the longest wait: what ``artifactd retry`` wrote is seen within it."""
+"""Seconds of the longest wait while there is something to do: limits follow the clock."""
+
+REST = 3.0
+"""Seconds of the longest wait: what ``artifactd retry`` wrote is seen within it, and a root that went. To wake up is
+most of what a process costs that has nothing to do."""
 
 LOOK_ANYWAY = 15.0
 """Seconds after which all is looked at though there was nothing to do the last time and nobody said anything since."""
@@ -192,7 +196,7 @@ class Engine:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake_fd, 1)
 
-    def turn(self, longest: float = TICK) -> bool:
+    def turn(self, longest: float = REST) -> bool:
         """One turn: take what the workers said, look where something happened, hand out what is due, rest.
 
         Args:
@@ -267,6 +271,8 @@ class Engine:
 
     def _rest(self, longest: float) -> None:
         longest = min([longest, *(max(w.pause, _LEAST) for w in self._watched)])
+        if self._rested_at is None:
+            longest = min(longest, TICK)
         if any(w.scanning for w in self._watched):
             longest = 0.0
         elif self._pool.free and self._rested_at is None:

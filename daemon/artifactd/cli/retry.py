@@ -28,7 +28,7 @@ def retry(
 ) -> None:
     """Make failed files due again, and try at once what is held back.
 
-    A running service picks it up within a second; without one, the next
+    A running service picks it up within seconds; without one, the next
     [bold]run[/] or [bold]sync[/] does.
     """
     if bool(paths) == everything:
