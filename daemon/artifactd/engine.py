@@ -103,7 +103,6 @@ class Engine:
         self.figures = Figures(None if self._traces is None else self._traces.tell)
         self._idle_since = time.monotonic()
         self._rested_at: float | None = None
-        self._scans = 0
         self._written_outside = 0
         self._clock = time.time() - time.monotonic()
         self._watched: list[Watched] = []
@@ -260,14 +259,10 @@ class Engine:
             self._rested_at = time.monotonic()
         if self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
             self._pool.stop()
-            self.ledger.rest()
             if self.scanned and not any(w.scanning for w in self._watched):
                 self.ledger.forget_found()
-        # A scan reads the rows of all files: what SQLite keeps of them would be there until the next.
-        scans = sum(w.scanned for w in self._watched)
-        if not self._pool.alive and scans != self._scans:
-            self._scans = scans
-            self.ledger.rest()
+        if not self._pool.alive and not any(w.scanning for w in self._watched):
+            self.ledger.rest()  # what looks have read of it would stay, and be more with each file that there ever was
 
     def _rest(self, longest: float) -> None:
         longest = min([longest, *(max(w.pause, _LEAST) for w in self._watched)])
