@@ -44,9 +44,9 @@ WARM = 3
 """Cycles before the service counts as warm: imports, caches and the allocator's pools are made once."""
 
 OUTAGE = 60.0
-STANDING = 5000
-"""Files of a run that stays for ever: looked at in each scan, and enough to fill each cache that has a bound at once,
-as it is on a host that has lived for months."""
+STANDING = 12_000
+"""Files of a run that stays for ever, two in a folder: looked at in each scan, and enough to fill each cache that has a
+bound at once, as it is on a host that has lived for months."""
 
 MIB = 2**20
 
@@ -96,7 +96,7 @@ class Soak:
             'scan_interval = "30s"\n', tracking_uri=self.uri, more=f'[metrics]\nlisten = "127.0.0.1:{self._listener}"\n'
         )
         for number in range(STANDING):
-            self._write("standing", f"part-{number % 10}/{number}.bin", self._random.randbytes(1000))
+            self._write("standing", f"part-{number // 2}/{number}.bin", self._random.randbytes(1000))
         self._host.start()
 
     def cycle(self, number: int) -> None:

@@ -15,9 +15,6 @@ from artifactd.errors import ArtifactdError
 
 FILE_NAME = "ledger.db"
 
-_CACHE = 16 * 1024
-"""KiB of pages in memory: rows are taken up by time, and lie by name. SQLite's own 2 MiB make each step read some."""
-
 _QUICK = 256 * 2**20
 """Bytes of a ledger that is copied within some seconds."""
 
@@ -266,7 +263,6 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         con.execute("PRAGMA journal_mode = WAL")
         con.execute("PRAGMA synchronous = FULL")
         con.execute("PRAGMA temp_store = MEMORY")
-        con.execute(f"PRAGMA cache_size = -{_CACHE}")
         if _migrate(con, path):
             _shrink(con)
     except BaseException as exc:
