@@ -1,6 +1,6 @@
 """Files of one run that repeat one another are told one job at a time.
 
-What such a file says is compared with what the run holds (``artifactd.reading.known``). Two workers that did so at
+What such a file says is compared with what the run holds (``artifactd.reading.trainer``). Two workers that did so at
 the same moment would both find a point lacking, and tell it twice. Who is at it stands in the ledger, and no worker
 outlives its service: a crash leaves nobody waiting.
 """
