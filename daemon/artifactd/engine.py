@@ -6,6 +6,7 @@ One thread does the work and one wait is where it rests. Everything it holds in 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import socket
@@ -259,6 +260,7 @@ class Engine:
             self._rested_at = time.monotonic()
         if self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
             self._pool.stop()
+            gc.collect()  # work was done, and garbage in cycles would wait for much more of it
             if self.scanned and not any(w.scanning for w in self._watched):
                 self.ledger.forget_found()
         if not self._pool.alive and not any(w.scanning for w in self._watched):
