@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -479,6 +481,24 @@ def test_what_was_read_of_the_ledger_is_given_back_at_rest(bench: Bench, monkeyp
     events = len(given)
     (bench.run / "f").mkdir()
     bench.turn_until(lambda: len(given) > events, "after what an event named as well")
+
+
+def test_garbage_is_collected_when_the_delivery_process_has_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refers to itself would stay until as much more has been made, which at rest is never."""
+
+    class Knot:
+        def __init__(self) -> None:
+            self.itself = self
+
+    monkeypatch.setattr("artifactd.engine.IDLE_AFTER", 0.0)
+    (bench.run / "f").write_bytes(b"x")
+    gc.disable()
+    try:
+        knot = weakref.ref(Knot())
+        bench.turn_until(lambda: bench.at_rest() and bench.stored(), "stored")
+        bench.turn_until(lambda: knot() is None, "the garbage is gone")
+    finally:
+        gc.enable()
 
 
 def test_a_root_that_goes_while_an_engine_rests_is_noticed_at_once(bench: Bench) -> None:
