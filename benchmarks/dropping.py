@@ -18,6 +18,9 @@ from support import Program, wait_for
 SETTLE = 0.3
 """Seconds of the settle time that ``support.Program`` sets by itself."""
 
+USUAL_SETTLE = 5.0
+"""Seconds that users have, who set none."""
+
 RUN = "run-1"
 
 

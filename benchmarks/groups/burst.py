@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from costs import cpu
-from dropping import Service
+from dropping import USUAL_SETTLE, Service
 from rows import OURS, Goal, Row
 from setting import Setting
 
@@ -33,7 +33,7 @@ def measure(setting: Setting) -> Iterator[Row]:
         base = setting.folder("burst")
         # Nothing can be sent: what is measured is seeing.
         form = Form("none", f"http://127.0.0.1:{free_port()}")
-        with Service(base / "service", form, experiment="burst") as service:
+        with Service(base / "service", form, experiment="burst", settle=USUAL_SETTLE) as service:
             below = _folders(service.run, folders)
             database = service.program.state / FILE_NAME
             _watched(service)

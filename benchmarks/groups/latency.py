@@ -9,13 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import requests
-from dropping import Service
+from dropping import USUAL_SETTLE, Service
 from rows import OURS, Goal, Row
 from setting import Setting
 
 _PUT = "one bare PUT"
 _AFTER_REST = 5
-_USUAL_SETTLE = 5.0
 
 
 def measure(setting: Setting) -> Iterator[Row]:
@@ -37,7 +36,7 @@ def measure(setting: Setting) -> Iterator[Row]:
         if setting.hasty:
             return
         # With the settle time that users have: MLflow is imported meanwhile.
-        rested = Service(setting.folder("rested"), form, experiment="rested", settle=_USUAL_SETTLE)
+        rested = Service(setting.folder("rested"), form, experiment="rested", settle=USUAL_SETTLE)
         service = ends.enter_context(rested)
         _one(service, 0)
         ours, bare = [], []
@@ -46,7 +45,7 @@ def measure(setting: Setting) -> Iterator[Row]:
             ours.append(_one(service, 1000 + n))
             bare.append(_bare(session, put, 1000 + n))
         yield Row(
-            "latency", f"the same, settle {_USUAL_SETTLE:g} s, after a rest: the delivery process has left", "ms",
+            "latency", f"the same, settle {USUAL_SETTLE:g} s, after a rest: the delivery process has left", "ms",
             {OURS: ours, _PUT: bare}, [Goal("beyond", 30, _PUT), Goal("beyond", 150, _PUT, "p99")], limit=_PUT,
         )  # fmt: skip
 

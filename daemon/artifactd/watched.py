@@ -34,8 +34,9 @@ _NOT_THERE = "the folder is not there; it is looked for"
 RETRY_ROOT = 5.0
 """Seconds between looks for a root that is away, and between tries to watch one that cannot be watched."""
 
-GATHER = 0.5
-"""Seconds, at most, for which events gather between two looks; half a settle time, so that no file waits for it."""
+GATHER = 2.0
+"""Seconds, at most, for which events gather between two looks; half a settle time, so that no file waits for it. A look
+at two new files in a folder costs 115 µs for each, at six 68, at twenty 45."""
 
 
 class Watched:
