@@ -45,9 +45,9 @@ WARM = 5
 begins the caches of folders anew."""
 
 OUTAGE = 60.0
-STANDING = 12_000
-"""Files of a run that stays for ever, two in a folder: looked at in each scan, and enough to fill each cache that has a
-bound at once, as it is on a host that has lived for months."""
+RUNS, STANDING = 300, 40
+"""Runs that are over and stay for ever, and the files of each, two in a folder: looked at in each scan, more than the
+page shows, and enough to fill each cache that has a bound at once, as it is on a host that has lived for months."""
 
 MIB = 2**20
 
@@ -98,8 +98,10 @@ class Soak:
         self._host.configure(
             'scan_interval = "30s"\n', tracking_uri=self.uri, more=f'[metrics]\nlisten = "127.0.0.1:{self._listener}"\n'
         )
-        for number in range(STANDING):
-            self._write("standing", f"part-{number // 2}/{number}.bin", self._random.randbytes(1000))
+        for run in range(RUNS):
+            for number in range(STANDING):
+                self._write(f"old-{run}", f"part-{number // 2}/{number}.bin", self._random.randbytes(1000))
+            self._write(f"old-{run}", ".done", b"")
         self._host.start()
 
     def cycle(self, number: int) -> None:
@@ -267,7 +269,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="artifactd-soak-") as folder:
         base = Path(folder)
         (base / "server").mkdir()
-        with box(base, "soak", [UNIT]) as made:
+        with box(base, f"soak-{args.seed}", [UNIT]) as made:
             soak = Soak(Host(made), base / "server", args.seed)
             try:
                 soak.start()
