@@ -269,7 +269,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="artifactd-soak-") as folder:
         base = Path(folder)
         (base / "server").mkdir()
-        with box(base, f"soak-{args.seed}", [UNIT]) as made:
+        with box(base, "soak", [UNIT]) as made:
             soak = Soak(Host(made), base / "server", args.seed)
             try:
                 soak.start()
