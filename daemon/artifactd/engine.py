@@ -6,7 +6,6 @@ One thread does the work and one wait is where it rests. Everything it holds in 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import select
 import socket
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from artifactd import failpoint, log, traces
+from artifactd import failpoint, log, memory, traces
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.config.uris import local_folder, sqlite_file
 from artifactd.delivery.backoff import Backoff
@@ -260,7 +259,7 @@ class Engine:
             self._rested_at = time.monotonic()
         if self._pool.alive and time.monotonic() - self._idle_since > IDLE_AFTER:
             self._pool.stop()
-            gc.collect()  # work was done, and garbage in cycles would wait for much more of it
+            memory.give_back()
             if self.scanned and not any(w.scanning for w in self._watched):
                 self.ledger.forget_found()
         if not self._pool.alive and not any(w.scanning for w in self._watched):
