@@ -57,6 +57,7 @@ _VIEW = (
     " LEFT JOIN runs r ON r.id = f.run LEFT JOIN places p ON p.id = f.place LEFT JOIN targets t ON t.uri = r.target"
 )
 
+_OPEN = f"WHERE f.state IN ({State.DUE:d}, {State.UPLOADING:d})"
 _INT_OR_NOT = (int, type(None))
 _HELD_OR_NOT: Kinds = (TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, _INT_OR_NOT, NUMBER_OR_NOT)
 _VIEWED: Kinds = (
@@ -113,24 +114,19 @@ class Report(RunViews):
 
     def totals(self) -> Totals:
         """Counts over the active roots, and bytes since the ledger was made."""
-        states: dict[State, int] = {}
-        pending_bytes = stored_bytes = 0
-        for state, count, size, stored in self._con.execute(
-            "SELECT f.state, count(*), sum(f.size), sum(coalesce(f.stored_size, 0)) FROM files f"
-            " JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root AND roots.active GROUP BY f.state"
-        ):
-            states[State(state)] = count
-            stored_bytes += stored
-            if state in (State.DUE, State.UPLOADING):
-                pending_bytes += size
-        # Waiting counts from the last change of the file: what is overdue or under way, by its ctime.
-        (oldest,) = self._con.execute(
-            "SELECT min(f.ctime_ns) FROM files f JOIN folders d ON d.id = f.folder"
-            " JOIN roots ON roots.id = d.root AND roots.active WHERE f.state IN (0, 1)"
+        # In one pass and without GROUP BY, for which SQLite would sort all rows: 40 bytes of memory for each file.
+        every, *counts, pending_bytes, stored_bytes, oldest = self._con.execute(
+            f"SELECT count(*), {', '.join(f'count(*) FILTER (WHERE f.state = {state:d})' for state in State)},"
+            # Waiting counts from the last change of the file: what is overdue or under way, by its ctime.
+            f" sum(f.size) FILTER ({_OPEN}), sum(f.stored_size), min(f.ctime_ns) FILTER ({_OPEN})"
+            " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root AND roots.active"
         ).fetchone()
+        states = {state: count for state, count in zip(State, counts, strict=True) if count}
+        if every != sum(states.values()):
+            raise ValueError("a file is in a state that there is not")
         counters = dict(checked(self._con.execute("SELECT name, value FROM counters"), (str, int)))
         return Totals(
-            states, pending_bytes, stored_bytes, None if oldest is None else oldest / 1e9,
+            states, pending_bytes or 0, stored_bytes or 0, None if oldest is None else oldest / 1e9,
             counters.get("bytes_sent", 0), counters.get("bytes_unique", 0),
         )  # fmt: skip
 
