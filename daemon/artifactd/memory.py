@@ -12,8 +12,8 @@ _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 def give_back() -> None:
     """Collect garbage, and give back what is free.
 
-    Garbage in cycles would wait for as much work again, and what is free between things that stay is kept by glibc, in an
-    arena for each thread: at rest after a bout of work 1.3 MiB in all.
+    Garbage in cycles would wait for as much work again, and what is free between things that stay is kept by glibc, in
+    an arena for each thread: at rest after a bout of work 1.3 MiB in all.
     """
     gc.collect()
     if _TRIM is not None:
