@@ -20,15 +20,9 @@ def work():
     made = [(b"x" * (20_000 + n), b"y" * (1000 + n)) for n in range(2000)]
     stays.extend(small for _, small in made)
 
-class Knot:
-    def __init__(self):
-        self.itself, self.content = self, bytes(1000)
-
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
-knots = [Knot() for _ in range(1000)]
-del knots
 before = held()
 memory.give_back()
 print(before - held())

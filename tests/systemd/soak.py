@@ -163,7 +163,8 @@ class Soak:
         fds, threads = (statistics.median_low(column) for column in zip(*looks, strict=True))
         return Sample(
             hours=(time.monotonic() - self._begun) / 3600,
-            anonymous=_anonymous(service.pid), private=memory.uss / MIB, pss=memory.pss / MIB,
+            anonymous=sum(part.anonymous for part in service.memory_maps()) / MIB,
+            private=memory.uss / MIB, pss=memory.pss / MIB,
             fds=fds, threads=threads,
             restarts=int(self._host.show("NRestarts")["NRestarts"]), ledger=ledger / MIB, stored=status["stored"],
             left=sum(1 for _ in self._host.box.state.glob("staging/**/*")),
@@ -214,15 +215,6 @@ class Soak:
     def close(self) -> None:
         """End the server."""
         end_server(self._server)
-
-
-def _anonymous(pid: int) -> float:
-    (kib,) = (
-        line.split()[1]
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        if line.startswith("Anonymous:")
-    )
-    return int(kib) / 1024
 
 
 def _again(work: Callable[[], None], over: threading.Event) -> None:
