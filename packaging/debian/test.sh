@@ -109,16 +109,23 @@ grep -q " stored .*config.json" "$top/run.log" || fail "it was not stored"
 as_artifactd artifactd ls /data/drop/vision/run-1
 
 step "upgrade: configuration and ledger stay, nothing is sent again"
-newer=$top/newer
-dpkg-deb -R "$base" "$newer"
-sed -i "s/^Version: .*/Version: $version+upgrade/" "$newer/DEBIAN/control"
-dpkg-deb --root-owner-group --build -Zgzip -z1 "$newer" "$root/tmp/newer.deb" >/dev/null
-inside dpkg -r artifactd-local >/dev/null
-inside dpkg -i /tmp/newer.deb >/dev/null
+for package in "$base" "$local"; do
+    newer=$top/newer
+    dpkg-deb -R "$package" "$newer"
+    sed -i -e "s/^Version: .*/Version: $version+upgrade/" -e "s/artifactd (= [^)]*)/artifactd (= $version+upgrade)/" "$newer/DEBIAN/control"
+    dpkg-deb --root-owner-group --build -Zgzip -z1 "$newer" "$root/tmp/newer-$(dpkg-deb -f "$package" Package).deb" >/dev/null
+    rm -rf "$newer"
+done
+# Both in one command, as docs/install.md says: by the first alone, apt takes the embedded store away.
+inside apt-get install -y -q --no-install-recommends /tmp/newer-artifactd.deb /tmp/newer-artifactd-local.deb >"$top/upgrade.log" 2>&1 ||
+    { cat "$top/upgrade.log"; fail "the upgrade does not install"; }
 grep -q '^path = "/data/drop"' "$root/etc/artifactd/config.toml" || fail "the upgrade took the configuration"
-inside dpkg -s artifactd | grep -xF "Version: $version+upgrade" || fail "no upgrade"
+for package in artifactd artifactd-local; do
+    inside dpkg -s "$package" | grep -xF "Version: $version+upgrade" || fail "no upgrade of $package"
+done
 inside artifactd status # as root, by the configuration alone
 as_artifactd artifactd status --json | grep -c '"stored": 1,' >/dev/null || fail "the ledger is gone"
+as_artifactd artifactd ls /data/drop/vision/run-1 | grep -F config.json || fail "the embedded store is gone"
 
 step "remove: configuration and state stay"
 inside apt-get remove -y -q artifactd >/dev/null 2>&1
