@@ -49,12 +49,34 @@ def test_a_commit_is_checked_as_by_make_lint() -> None:
     assert sorted(at_commits) == sorted(by_hand)
 
 
-def test_a_push_is_checked_by_what_anybody_can_run() -> None:
-    jobs = loaded(PROJECT / ".github" / "workflows" / "ci.yml")["jobs"]
-    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    assert ".ci/run" in commands
-    for command in commands:
+def commands(workflow: str) -> list[str]:
+    """What its jobs run, with each value of a matrix in its place; but for what makes a fresh machine ready."""
+    found = []
+    for job in loaded(PROJECT / ".github" / "workflows" / workflow)["jobs"].values():
+        matrix = job.get("strategy", {}).get("matrix", {"run": []})
+        values = [*matrix["run"], *(more["run"] for more in matrix.get("include", ()))]
+        for step in job["steps"]:
+            run = step.get("run", "")
+            found += values if run == "${{ matrix.run }}" else [run] if not run.startswith("apt-get ") else []
+    return [command for command in found if command]
+
+
+@pytest.mark.parametrize("workflow", sorted(p.name for p in PROJECT.glob(".github/workflows/*.yml")))
+def test_a_push_is_checked_by_what_anybody_can_run(workflow: str) -> None:
+    assert ".ci/run" in commands(workflow)
+    for command in commands(workflow):
         assert command == ".ci/run" or command.removeprefix("make ") in targets(), command
+
+
+def test_what_test_all_leaves_out_is_run_somewhere() -> None:
+    """What it names in its last lines, but for what fills a disk or takes hours."""
+    said = " ".join(line for line in recipe("test-all") if line.startswith("@echo"))
+    named = set(re.findall(r"make ([a-z-]+)", said))
+    asked = {command.removeprefix("make ") for command in commands("elsewhere.yml")}
+    assert {"test-systemd", "test-browser", "test-deb"} <= named
+    assert named - {"test-big", "test-stores-big", "soak", "soak-systemd"} <= asked
+    recipe_of_release = (PROJECT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(named) if f"`make {name}" not in recipe_of_release] == []
 
 
 @pytest.mark.parametrize("form", [f for f in FORMS if f.name != "config.yml"], ids=lambda form: form.name)
