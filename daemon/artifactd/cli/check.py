@@ -28,6 +28,7 @@ from artifactd.tracking.environment import require_engine
 from artifactd.tracking.probe import probe
 from artifactd.tracking.trial import Question, Step
 from artifactd.watching.mounts import distrust, mount_of, watch_limit
+from artifactd.whose import make_folders
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -118,7 +119,7 @@ def _state_folder(config: Config) -> Row:
     folder = config.state_dir
     subject = printable(os.fsencode(folder))
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(folder, 0o700)
     except OSError as exc:
         return Row(
             "state folder", subject, False, f"it cannot be made: {exc.strerror}",
