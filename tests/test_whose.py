@@ -9,13 +9,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import typer
 
+from artifactd.cli import common
+from artifactd.doctor.finding import Level
+from artifactd.doctor.state import state_folder
+from artifactd.doctor.surroundings import Surroundings, user
 from artifactd.ledger import Ledger, StateLock
 from artifactd.notify.keeping import Kept, save
 from artifactd.whose import make_file, make_folders
 from support import NOBODY, Program, as_somebody, reachable_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others: run it as root")
+
+OTHER = 54_321
 
 
 @pytest.fixture
@@ -95,3 +102,52 @@ def test_a_file_in_a_folders_place_is_told(theirs: Path) -> None:
         make_folders(theirs / "file")
     with pytest.raises(NotADirectoryError):
         make_folders(theirs / "file" / "below")
+
+
+def refused(state: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What somebody who may not take the lock is told."""
+    with as_somebody(), pytest.raises(typer.Exit), common.guarded():
+        StateLock(state).acquire("artifactd run")
+    return capsys.readouterr().err
+
+
+def test_who_meets_a_file_of_roots_is_told_what_mends_it(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (theirs / "lock").touch(0o600)
+    name = user(NOBODY)
+    assert refused(theirs, capsys) == (
+        f"artifactd: {theirs}/lock: Permission denied: it belongs to root, and its folder to {name}, who this is\n"
+        f"  As root: chown -R {name}: {theirs}\n"
+    )
+    around = Surroundings(environ={}, uid=NOBODY)
+    (found,) = (one for one in state_folder(theirs, around) if one.level is Level.WRONG)
+    assert found.detail.startswith(f"{theirs}/lock belongs to root, and the folder to {name}: ")
+    assert found.cure == f"chown -R {name}: {theirs}, as root"
+    os.chown(theirs / "lock", NOBODY, NOBODY)
+    assert all(one.level is not Level.WRONG for one in state_folder(theirs, around))
+
+
+def test_who_may_not_look_into_the_folder_is_told_whose_it_is(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.chown(theirs, OTHER, OTHER)
+    assert refused(theirs, capsys) == (
+        f"artifactd: {theirs}/lock: Permission denied: {theirs} belongs to {OTHER}, and this is {user(NOBODY)}\n"
+        f"  Run it as {OTHER}, or as root\n"
+    )
+
+
+def test_a_mode_that_shuts_out_the_owner_is_not_laid_on_anybody_else(
+    theirs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs.chmod(0o500)
+    name = user(NOBODY)
+    assert f"{theirs} belongs to {name}, and this is {name}\n  See its mode" in refused(theirs, capsys)
+
+
+def test_hidden_files_and_volumes_of_roots_are_in_order(theirs: Path) -> None:
+    (theirs / ".aws").mkdir()
+    around = Surroundings(environ={}, uid=0)
+    assert all(one.level is not Level.WRONG for one in state_folder(theirs, around))
+    (theirs / "lock").touch()
+    assert [one.level for one in state_folder(theirs, around)].count(Level.WRONG) == 1
+    os.chown(theirs / "lock", NOBODY, NOBODY)
+    os.chown(theirs, 0, NOBODY)
+    assert all(one.level is not Level.WRONG for one in state_folder(theirs, around))
