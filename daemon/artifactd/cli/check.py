@@ -17,6 +17,7 @@ from rich.text import Text
 
 from artifactd.causes import coded
 from artifactd.cli import common, tables
+from artifactd.cli.as_unit import AsOption, run_as
 from artifactd.config import Config, WatchConfig, masked
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import LedgerError, Report
@@ -48,7 +49,7 @@ class Row:
     warnings: tuple[str, ...] = ()
 
 
-@app.command(epilog="Example: [bold]artifactd check --config /etc/artifactd/config.toml[/]")
+@app.command(epilog="Example: [bold]artifactd check --as artifactd[/]")
 def check(
     directory: Annotated[
         Path | None,
@@ -57,6 +58,7 @@ def check(
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
+    as_: AsOption = None,
 ) -> None:
     """See whether the configuration, the watched folders, the server and the stores work.
 
@@ -65,6 +67,9 @@ def check(
 
     Exits with 0 when all is in order, else with 1.
     """
+    if as_ is not None:
+        given = {"": directory, "--config": config, "--state-dir": state_dir, "--json": json_}
+        raise typer.Exit(run_as(as_, "check", given))
     settings = service_config(config, state_dir, directory=directory)
     if not json_:
         _print_config(settings)

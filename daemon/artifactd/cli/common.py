@@ -148,7 +148,7 @@ def _refused(exc: PermissionError) -> str:
     seen, owner = next((place, uid) for place in (path, *path.parents) if (uid := _owner(place)) is not None)
     theirs = f"{'it' if seen == path else printable(bytes(seen))} belongs to {user(owner)}"
     if me in (0, owner):
-        return f"{said}: {theirs}, and this is {user(me)}\n  See its mode and attributes, and what confines this process"
+        return f"{said}: {theirs}, and this is {user(me)}\n  See its mode, and what confines this process"
     if _owner(path.parent) == me:
         folder = shlex.quote(os.fspath(path.parent))
         return f"{said}: {theirs}, and its folder to {user(me)}, who this is\n  As root: chown -R {user(me)}: {folder}"

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from artifactd.causes import coded
 from artifactd.cli import common, tables
+from artifactd.cli.as_unit import AsOption, run_as
 from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, masked
 from artifactd.doctor import Finding, Level, Surroundings, bundle, examine, examine_without
@@ -52,6 +53,7 @@ def doctor(
             help="Also write a support file (.tar.gz, no secrets in it): findings, configuration, status, versions.",
         ),
     ] = None,
+    as_: AsOption = None,
 ) -> None:
     """Look at what goes wrong in practice, and say of each finding what mends it.
 
@@ -62,6 +64,9 @@ def doctor(
 
     Exits with 0 when nothing is wrong, else with 1.
     """
+    if as_ is not None:
+        given = {"--config": config, "--state-dir": state_dir, "--json": json_, "--bundle": bundle_}
+        raise typer.Exit(run_as(as_, "doctor", given))
     settings, mistakes = _settings(config, state_dir)
     if bundle_ is not None:
         bundle.refuse(bundle_, [] if settings is None else [watch.path for watch in settings.watch])

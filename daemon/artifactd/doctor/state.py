@@ -83,8 +83,8 @@ def _of_others(what: str, folder: Path, around: Surroundings) -> Iterator[Findin
             uid = path.lstat().st_uid
             if uid not in (owner, around.uid or owner):
                 yield wrong(
-                    what, f"{printable(bytes(path))} belongs to {user(uid)}, and the folder to {user(owner)}: a service "
-                    "that may not open it is kept from its work", f"chown -R {user(owner)}: {quoted(folder)}, as root",
+                    what, f"{printable(bytes(path))} belongs to {user(uid)}, and the folder to {user(owner)}: a service"
+                    " that may not open it is kept from its work", f"chown -R {user(owner)}: {quoted(folder)}, as root",
                 )  # fmt: skip
                 return
 
