@@ -28,8 +28,9 @@ AsOption = Annotated[
 ]  # fmt: skip
 
 _OF_A_SERVICE = re.compile(
-    r"^(?:Exec|Type|NotifyAccess|Restart|Watchdog|Timeout|RuntimeMax|RuntimeDirectory|PIDFile|BusName|Sockets|Success|"
-    r"OnFailure|OnSuccess|FailureAction|SuccessAction|Standard|TTY)\w*[ \t]*=(?:.*\\\n)*.*\n?",
+    r"^(?:Exec(?:Start|Stop|Reload|Condition)|Type|NotifyAccess|Restart|Watchdog|Timeout|RuntimeMax|RuntimeDirectory|"
+    r"PIDFile|BusName|Sockets|Success|OnFailure|OnSuccess|FailureAction|Standard|TTY)\w*[ \t]*="
+    r"(?:.*\\\n(?:[#;].*\n)*)*.*\n?",
     re.MULTILINE,
 )
 """Lines, with those that continue them. A runtime folder would go with the command, from under the service."""
@@ -59,13 +60,13 @@ def run_as(unit: str, command: str, given: Mapping[str, Path | bool | None]) -> 
     manager = [] if os.geteuid() == 0 else ["--user"]
     unit = unit if unit.endswith(".service") else f"{unit}.service"
     text = _said(["systemctl", *manager, "cat", "--", unit], unit)
-    program, options = _started(_said(["systemctl", *manager, "show", "--property=ExecStart", "--", unit], unit), unit)
+    program, options = started(_said(["systemctl", *manager, "show", "--property=ExecStart", "--", unit], unit), unit)
     prefix, at, instance = unit.partition("@")
     name = f"{prefix.removesuffix('.service')}-{command}-{os.getpid()}{at}{instance}".removesuffix(".service")
     folder = _runtime(manager) / f"{name}.service.d"
     folder.mkdir(0o700, parents=True)
     try:
-        (folder / "as.conf").write_text(_OF_A_SERVICE.sub("", text), encoding="utf-8")
+        (folder / "as.conf").write_text(surroundings(text), encoding="utf-8", errors="surrogateescape")
         variables = [f"--setenv={key}" for key in _KEPT if key in os.environ]
         return subprocess.run(
             ["systemd-run", *manager, f"--unit={name}", "--quiet", "--pipe", "--wait", "--collect", *variables, "--"]
@@ -74,6 +75,39 @@ def run_as(unit: str, command: str, given: Mapping[str, Path | bool | None]) -> 
         ).returncode
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def surroundings(text: str) -> str:
+    """A unit without what tells how its service starts, lasts and ends.
+
+    Args:
+        text: Its file and its drop-ins, as ``systemctl cat`` prints them.
+    """
+    return _OF_A_SERVICE.sub("", text)
+
+
+def started(said: str, unit: str) -> tuple[list[str], list[str]]:
+    """The program that a unit starts, and the options by which it names a configuration and a state folder.
+
+    Args:
+        said: ``ExecStart=`` as ``systemctl show`` prints it, specifiers resolved.
+        unit: The unit's name.
+
+    Raises:
+        UsageError: It does not start ``artifactd run``.
+    """
+    found = re.search(r"argv\[\]=(.*?) ;", said)
+    words = found[1].split() if found else []
+    if "run" not in words:
+        raise UsageError(f"{unit} does not start `artifactd run`", "Name the service: --as artifactd")
+    at = words.index("run")
+    options: list[str] = []
+    for option, value in zip(words[at:], [*words[at + 1 :], ""], strict=True):
+        if option in ("--config", "-c", "--state-dir"):
+            options += [option, value]
+        elif option.startswith(("--config=", "--state-dir=")):
+            options.append(option)
+    return words[:at], options
 
 
 def _words(given: Mapping[str, Path | bool | None]) -> Iterator[str]:
@@ -96,22 +130,6 @@ def _said(command: Sequence[str], unit: str) -> str:
             f"{unit} is not known to systemd{whose}: {last}", "systemctl list-units 'artifactd*' shows what is there"
         )
     return done.stdout
-
-
-def _started(said: str, unit: str) -> tuple[list[str], list[str]]:
-    """The program that a unit starts, and which configuration and state folder it names."""
-    found = re.search(r"argv\[\]=(.*?) ;", said)
-    words = found[1].split() if found else []
-    if "run" not in words:
-        raise UsageError(f"{unit} does not start `artifactd run`", "Name the service: --as artifactd")
-    at = words.index("run")
-    options: list[str] = []
-    for option, value in zip(words[at:], [*words[at + 1 :], ""], strict=True):
-        if option in ("--config", "-c", "--state-dir"):
-            options += [option, value]
-        elif option.startswith(("--config=", "--state-dir=")):
-            options.append(option)
-    return words[:at], options
 
 
 def _runtime(manager: Sequence[str]) -> Path:

@@ -33,6 +33,7 @@ from artifactd.whose import make_folders
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
+_AS = "Run this as the service's user; as a unit would: artifactd check --as UNIT"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -131,7 +132,7 @@ def _state_folder(config: Config) -> Row:
             "Make it and give it to the service's user, or set state_dir",
         )  # fmt: skip
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return Row("state folder", subject, False, "this user may not write to it", "Run as the service's user")
+        return Row("state folder", subject, False, "this user may not write to it", _AS)
     space = os.statvfs(folder)
     detail = f"{tables.size(space.f_bavail * space.f_frsize)} free"
     service = holder(folder)
@@ -147,7 +148,7 @@ def _watch(watch: WatchConfig) -> Row:
     if not os.access(watch.path, os.R_OK | os.X_OK):
         return Row(
             "watched folder", subject, False, "this user may not read it",
-            "Give the service's user access (group, ACL), and run this as that user",
+            f"Give the service's user access (group, ACL). {_AS}",
         )  # fmt: skip
     fstype = mount_of(os.fsencode(watch.path)).fstype
     reason = distrust(fstype)

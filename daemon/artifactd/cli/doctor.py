@@ -21,7 +21,7 @@ from artifactd.doctor import Finding, Level, Surroundings, bundle, examine, exam
 from artifactd.doctor.checkup import report_of
 from artifactd.doctor.credentials import urls_with_password
 from artifactd.doctor.versions import versions
-from artifactd.errors import ArtifactdError
+from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger.schema import FILE_NAME, VERSION, written_version
 from artifactd.settings import reader_config
 from artifactd.standing import read
@@ -65,7 +65,9 @@ def doctor(
     Exits with 0 when nothing is wrong, else with 1.
     """
     if as_ is not None:
-        given = {"--config": config, "--state-dir": state_dir, "--json": json_, "--bundle": bundle_}
+        if bundle_ is not None:
+            raise UsageError("a service may write to its own folders alone", "Give --bundle without --as")
+        given = {"--config": config, "--state-dir": state_dir, "--json": json_}
         raise typer.Exit(run_as(as_, "doctor", given))
     settings, mistakes = _settings(config, state_dir)
     if bundle_ is not None:
