@@ -36,7 +36,7 @@ _REST = 6
 _LONGEST_PAUSE = 0.5
 """Seconds, however long a question takes."""
 
-_NOBODY = 65_534
+NOBODY = 65_534
 
 _READY_WITHIN = 10.0
 """Seconds that a service gets to say that it is ready; one that is kept from it is asked without that."""
@@ -91,7 +91,7 @@ def as_somebody() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(_NOBODY)
+    os.seteuid(NOBODY)
     try:
         yield
     finally:

@@ -35,6 +35,7 @@ def test_a_users_unit_is_written_and_the_next_commands_are_said(place: Path, tmp
         f"Written: {place}",
         f"put the configuration into {tmp_path}/.config/artifactd/config.toml",
         "systemctl --user daemon-reload",
+        "artifactd check --as artifactd\n",
         "systemctl --user enable --now artifactd\n",
         "loginctl enable-linger",
     ):

@@ -13,7 +13,7 @@ import pytest
 from artifactd.doctor import host
 from artifactd.doctor.disk import Tree
 from artifactd.doctor.finding import Level
-from artifactd.doctor.surroundings import Surroundings
+from artifactd.doctor.surroundings import Surroundings, user
 from artifactd.ledger import StateLock
 from support import environment
 
@@ -189,10 +189,51 @@ class TestService:
     def test_one_of_another_user_is_another_matter(self, held: Path, proc: Proc) -> None:
         proc.process(os.getpid())
         around = Surroundings(environ={}, proc=str(proc.folder), uid=UID + 54_321)
-        found = next(iter(host.service(held, around)))
+        found = next(iter(host.service(held, around, "/etc/my own.toml")))
         assert found.level is Level.NOTICE
         assert f"as {UID + 54_321}" in found.detail
-        assert found.cure.startswith("sudo -u ")
+        name = user(UID)
+        options = f"--config '/etc/my own.toml' --state-dir {held}"
+        assert found.cure == f"runuser -u {name} -- artifactd doctor {options}, as root"
+
+    @pytest.mark.parametrize(
+        ("cgroup", "asker", "cure"),
+        [
+            ("0::/artifactd.service", 0, "artifactd doctor --as artifactd"),
+            ("0::/system.slice/artifactd@a.service", 54_321, "artifactd doctor --as artifactd@a, as root"),
+            ("12:cpu:/\n1:name=systemd:/artifactd.service", 0, "artifactd doctor --as artifactd"),
+            ("0::/user.slice/user-7.slice/user@7.service/app.slice/artifactd.service", 54_321, "runuser -u "),
+            ("0::/system.slice/slurmd.service", 54_321, "runuser -u "),
+        ],
+    )
+    def test_one_of_systemds_is_asked_as_by_its_unit(
+        self, held: Path, proc: Proc, cgroup: str, asker: int, cure: str
+    ) -> None:
+        folder = proc.process(os.getpid())
+        (folder / "cgroup").write_text(f"{cgroup}\n")
+        os.chown(folder, UID or 1_234, -1)
+        around = Surroundings(environ={}, proc=str(proc.folder), uid=asker)
+        found = next(iter(host.service(held, around)))
+        assert found.level is Level.NOTICE
+        assert found.cure.startswith(cure)
+
+    def test_a_service_of_ones_own_with_other_variables_is_asked_as_by_its_unit(self, held: Path, proc: Proc) -> None:
+        folder = proc.process(os.getpid())
+        (folder / "environ").write_bytes(b"AWS_PROFILE=a\0")
+        (folder / "cgroup").write_text("0::/user.slice/user-7.slice/user@7.service/app.slice/artifactd.service\n")
+        _, found = host.service(held, proc.around)
+        assert found.cure == "artifactd doctor --as artifactd"
+
+    def test_credentials_that_systemd_copied_for_each_are_the_same(self, held: Path, proc: Proc) -> None:
+        folder = proc.process(os.getpid())
+        name = b"AWS_SHARED_CREDENTIALS_FILE="
+        (folder / "environ").write_bytes(
+            name + b"/run/credentials/artifactd.service/aws\0CREDENTIALS_DIRECTORY=/run/credentials/artifactd.service\0"
+        )
+        here = "/run/credentials/artifactd-doctor-7.service"
+        environ = {"AWS_SHARED_CREDENTIALS_FILE": f"{here}/aws", "CREDENTIALS_DIRECTORY": here}
+        (found,) = host.service(held, Surroundings(environ=environ, proc=str(proc.folder)))
+        assert found.level is Level.OK
 
     def test_variables_that_differ_are_named_and_not_shown(self, held: Path, proc: Proc) -> None:
         variables = b"MLFLOW_TRACKING_TOKEN=hunter22\0AWS_PROFILE=a\0PATH=/bin\0AWS_REGION=x\0"

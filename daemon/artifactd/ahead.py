@@ -32,6 +32,7 @@ from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
 from artifactd.tracking.runs import PARENT_TAG, RunSpec
 from artifactd.watching.inside import open_root
+from artifactd.whose import make_folders
 
 WITHIN = 60.0
 """Seconds in which the run must be there, MLflow's import included: the command does not wait for longer."""
@@ -156,7 +157,7 @@ def _settings(path: bytes) -> RunSettings:
 def _ask(config: Config, job: Job) -> Made:
     """Have a delivery process do one job: MLflow, and what it needs of the environment, stay out of this one."""
     require_engine(config.tracking_uri)
-    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(config.state_dir, 0o700)
     pool = Pool(1, config.tracking_uri, embedded=config.embedded_artifacts if config.embedded else None)
     deadline = time.monotonic() + WITHIN
     tries = 0

@@ -31,6 +31,7 @@ from artifactd.runs import Place
 from artifactd.secrets import mask
 from artifactd.tracking.environment import require_engine
 from artifactd.watched import Watched
+from artifactd.whose import make_folders
 
 TICK = 1.0
 """Seconds of the longest wait while there is something to do: limits follow the clock."""
@@ -81,7 +82,7 @@ class Engine:
         require_engine(config.tracking_uri)
         self._lock = StateLock(config.state_dir)
         try:
-            config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(config.state_dir, 0o700)
             self._lock.acquire(what)
         except PermissionError:
             raise

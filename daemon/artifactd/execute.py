@@ -30,6 +30,7 @@ from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
 from artifactd.waiting import Look, look, service_at, until_stored
 from artifactd.watching.claim import Claim, TakenError
+from artifactd.whose import make_folders
 
 _DEFAULT_EXPERIMENT = "Default"
 """MLflow's own."""
@@ -263,7 +264,7 @@ def _make(place: Place) -> tuple[Made | None, ArtifactdError | None]:
 def _made_by_service(place: Place, stack: contextlib.ExitStack) -> str | None:
     """The run's id from the service; None once no service can make it before we let go of `stack`."""
     deadline = time.monotonic() + _SERVICE_MAKES_WITHIN
-    place.config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(place.config.state_dir, 0o700)
     while True:
         lock = StateLock(place.config.state_dir)
         try:

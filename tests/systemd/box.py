@@ -27,7 +27,7 @@ SOURCES = Path(__file__).parents[2]
 SUITE, PYTHON = "bookworm", (3, 11)
 """The oldest Debian whose systemd the unit is for, and the Python that it has."""
 
-_PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,mount,passwd,procps,python3"
+_PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,mount,passwd,procps,python3"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 
 _USER = "useradd --system --home-dir /var/lib/artifactd --shell /usr/sbin/nologin artifactd"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -106,9 +107,45 @@ def test_a_servers_password_comes_by_load_credential(booted: Box, tmp_path: Path
         (booted.etc / "mlflow").chmod(0o600)
         host.drop_in(DROP_INS["mlflow"], "mlflow")
         host.drop_in(ONLY_LOCALHOST, "network")
+        booted.run("artifactd", "check", "--as", "artifactd")
         host.write("e/r/a.txt", b"a")
         host.start()
         host.wait_idle()
+        # Beside the service, whose own copy stays.
+        booted.run("artifactd", "check", "--as", "artifactd")
+        said = json.loads(booted.run("artifactd", "doctor", "--as", "artifactd", "--json"))
+        assert [(one["what"], one["detail"]) for one in said["findings"] if one["level"] != "ok"] == []
+        host.write("e/r/b.txt", b"b")
+        wait_for(lambda: host.status().get("stored") == 2, f"the second file\n{host.last_words()}")
         os.environ.update(MLFLOW_TRACKING_USERNAME=ADMIN[0], MLFLOW_TRACKING_PASSWORD=ADMIN[1])
         oracle = Oracle(server.uri)
-        assert oracle.files(oracle.run("e", "r").info.run_id, tmp_path / "back") == {b"a.txt": b"a"}
+        files = oracle.files(oracle.run("e", "r").info.run_id, tmp_path / "back")
+        assert files == {b"a.txt": b"a", b"b.txt": b"b"}
+
+
+def test_a_check_as_the_unit_has_what_only_root_may_read(booted: Box, tmp_path: Path) -> None:
+    with basic_auth(tmp_path / "server") as server:
+        host = Host(booted)
+        host.set_up(server.uri)
+        secret = booted.etc / "environment"
+        secret.write_text(f"MLFLOW_TRACKING_USERNAME={ADMIN[0]}\nMLFLOW_TRACKING_PASSWORD={ADMIN[1]}\n")
+        secret.chmod(0o600)
+        host.box.run("groupadd", "training")
+        booted.drop.chmod(0o750)
+        os.chown(booted.drop, 0, int(booted.run("sh", "-c", "getent group training | cut -d: -f3")))
+        host.drop_in("[Service]\nSupplementaryGroups=training\n", "group")
+        host.drop_in(ONLY_LOCALHOST, "network")
+        user = ("setpriv", "--reuid", "artifactd", "--regid", "artifactd", "--clear-groups", "--")
+        alone = ("artifactd", "check", "--state-dir", "/var/lib/artifactd")
+        assert "answered 401" in booted.run(*user, *alone, check=False, HOME="/var/lib/artifactd")
+        said = json.loads(booted.run("artifactd", "check", "--as", "artifactd", "--json"))
+        assert said["config"]["state_dir"] == "/var/lib/artifactd"
+        assert {row["what"] for row in said["checks"]} == {
+            "state folder", "watched folder", "tracking server", "artifacts",
+        }  # fmt: skip
+        assert said["in_order"]
+        secret.write_text(f"MLFLOW_TRACKING_USERNAME={ADMIN[0]}\nMLFLOW_TRACKING_PASSWORD=wrong\n")
+        booted.run("sh", "-c", "artifactd check --as artifactd; test $? = 1")
+        assert booted.run("find", "/run/systemd/system", "-mindepth", "1") == ""
+        assert "is not known to systemd" in booted.run("artifactd", "check", "--as", "nothing", check=False)
+        assert "does not start `artifactd run`" in booted.run("artifactd", "check", "--as", "dbus", check=False)

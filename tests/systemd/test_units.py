@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from artifactd.unit import unit_text
 from support import wait_for
 from systemd.box import Box
@@ -42,6 +44,9 @@ def test_two_instances_at_once(booted: Box) -> None:
     assert "Read-only" in booted.run(*view, "touch", "/var/lib/artifactd-b/new", check=False), "the other one's state"
     as_second = ("setpriv", "--reuid", "artifactd-b", "--clear-groups", "--")
     assert "Permission denied" in booted.run(*as_second, "ls", "/var/lib/artifactd-a", check=False)
+    said = json.loads(booted.run("artifactd", "check", "--as", "artifactd@b", "--json"))
+    assert (said["config"]["state_dir"], said["in_order"]) == ("/var/lib/artifactd-b", True)
+    assert [watch["path"] for watch in said["config"]["watch"]] == ["/data/drop/b"]
     host.systemctl("stop", "artifactd@a")
     host.write("b/e/r/more.txt", b"more")
     host.wait_stored({"b.txt": b"b", "more.txt": b"more"}, state="/var/lib/artifactd-b")
@@ -78,3 +83,8 @@ def test_a_service_of_a_user(booted: Box) -> None:
     Host(booted).wait_stored({"a.txt": b"a"}, state="/home/trainer/.local/state/artifactd")
     wait_for(lambda: "all stored" in as_trainer("systemctl", "--user", "status", "artifactd"), "its status")
     assert "1 stored" in as_trainer("artifactd", "status"), "a user's commands find the state by themselves"
+    with (home / ".config/artifactd/environment").open("a") as variables:
+        variables.write("ARTIFACTD_UPLOAD__WORKERS=3\n")
+    said = json.loads(as_trainer("artifactd", "check", "--as", "artifactd", "--json"))
+    assert (said["config"]["upload"]["workers"], said["in_order"]) == (3, True), "with its unit's variables"
+    assert "among yours" in as_trainer("artifactd", "check", "--as", "artifactd@nobody", check=False)

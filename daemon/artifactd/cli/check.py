@@ -17,6 +17,7 @@ from rich.text import Text
 
 from artifactd.causes import coded
 from artifactd.cli import common, tables
+from artifactd.cli.as_unit import AsOption, run_as
 from artifactd.config import Config, WatchConfig, masked
 from artifactd.errors import ArtifactdError
 from artifactd.ledger import LedgerError, Report
@@ -28,9 +29,11 @@ from artifactd.tracking.environment import require_engine
 from artifactd.tracking.probe import probe
 from artifactd.tracking.trial import Question, Step
 from artifactd.watching.mounts import distrust, mount_of, watch_limit
+from artifactd.whose import make_folders
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
+_AS = "Run this as the service's user; as a unit would: artifactd check --as UNIT"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -47,7 +50,7 @@ class Row:
     warnings: tuple[str, ...] = ()
 
 
-@app.command(epilog="Example: [bold]artifactd check --config /etc/artifactd/config.toml[/]")
+@app.command(epilog="Example: [bold]artifactd check --as artifactd[/]")
 def check(
     directory: Annotated[
         Path | None,
@@ -56,6 +59,7 @@ def check(
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
+    as_: AsOption = None,
 ) -> None:
     """See whether the configuration, the watched folders, the server and the stores work.
 
@@ -64,6 +68,9 @@ def check(
 
     Exits with 0 when all is in order, else with 1.
     """
+    if as_ is not None:
+        given = {"": directory, "--config": config, "--state-dir": state_dir, "--json": json_}
+        raise typer.Exit(run_as(as_, "check", given))
     settings = service_config(config, state_dir, directory=directory)
     if not json_:
         _print_config(settings)
@@ -118,14 +125,14 @@ def _state_folder(config: Config) -> Row:
     folder = config.state_dir
     subject = printable(os.fsencode(folder))
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(folder, 0o700)
     except OSError as exc:
         return Row(
             "state folder", subject, False, f"it cannot be made: {exc.strerror}",
             "Make it and give it to the service's user, or set state_dir",
         )  # fmt: skip
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return Row("state folder", subject, False, "this user may not write to it", "Run as the service's user")
+        return Row("state folder", subject, False, "this user may not write to it", _AS)
     space = os.statvfs(folder)
     detail = f"{tables.size(space.f_bavail * space.f_frsize)} free"
     service = holder(folder)
@@ -141,7 +148,7 @@ def _watch(watch: WatchConfig) -> Row:
     if not os.access(watch.path, os.R_OK | os.X_OK):
         return Row(
             "watched folder", subject, False, "this user may not read it",
-            "Give the service's user access (group, ACL), and run this as that user",
+            f"Give the service's user access (group, ACL). {_AS}",
         )  # fmt: skip
     fstype = mount_of(os.fsencode(watch.path)).fstype
     reason = distrust(fstype)

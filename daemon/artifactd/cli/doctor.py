@@ -14,13 +14,14 @@ from rich.text import Text
 
 from artifactd.causes import coded
 from artifactd.cli import common, tables
+from artifactd.cli.as_unit import AsOption, run_as
 from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, masked
 from artifactd.doctor import Finding, Level, Surroundings, bundle, examine, examine_without
 from artifactd.doctor.checkup import report_of
 from artifactd.doctor.credentials import urls_with_password
 from artifactd.doctor.versions import versions
-from artifactd.errors import ArtifactdError
+from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger.schema import FILE_NAME, VERSION, written_version
 from artifactd.settings import reader_config
 from artifactd.standing import read
@@ -52,6 +53,7 @@ def doctor(
             help="Also write a support file (.tar.gz, no secrets in it): findings, configuration, status, versions.",
         ),
     ] = None,
+    as_: AsOption = None,
 ) -> None:
     """Look at what goes wrong in practice, and say of each finding what mends it.
 
@@ -62,6 +64,11 @@ def doctor(
 
     Exits with 0 when nothing is wrong, else with 1.
     """
+    if as_ is not None:
+        if bundle_ is not None:
+            raise UsageError("a service may write to its own folders alone", "Give --bundle without --as")
+        given = {"--config": config, "--state-dir": state_dir, "--json": json_}
+        raise typer.Exit(run_as(as_, "doctor", given))
     settings, mistakes = _settings(config, state_dir)
     if bundle_ is not None:
         bundle.refuse(bundle_, [] if settings is None else [watch.path for watch in settings.watch])

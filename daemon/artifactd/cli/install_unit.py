@@ -117,7 +117,7 @@ def _next_steps(*, user: bool, template: bool) -> list[str]:
     if template or not config.exists():
         lines.append(f"  put the configuration into {tables.path(bytes(config))}: a [[watch]] with a path")
     systemctl = "systemctl --user" if user else "systemctl"
-    lines += [f"  {systemctl} daemon-reload", f"  {systemctl} enable --now {unit}"]
+    lines += [f"  {systemctl} daemon-reload", f"  artifactd check --as {unit}", f"  {systemctl} enable --now {unit}"]
     if user:
         lines.append("  loginctl enable-linger        # it then runs without a login, too")
     return lines

@@ -24,6 +24,7 @@ from pathlib import Path
 from artifactd import __version__, throttle
 from artifactd.delivery import worker
 from artifactd.tracking import environment, shaping, warm
+from artifactd.whose import make_folders
 
 _PR_SET_PDEATHSIG = 1
 VERSION = __version__.encode().ljust(32)
@@ -90,7 +91,7 @@ def _move_in() -> None:
     """Keep temporary files in a folder of this process alone: the service removes it when the process is dead."""
     if environment.STATE in os.environ:
         own = os.path.join(tempfile.gettempdir(), str(os.getpid()))
-        os.makedirs(own, 0o700, exist_ok=True)
+        make_folders(Path(own), 0o700)
         tempfile.tempdir = os.environ["TMPDIR"] = own
 
 

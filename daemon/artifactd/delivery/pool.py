@@ -33,6 +33,7 @@ from artifactd.tracking.environment import (
     STATE,
     UNFINISHED,
 )
+from artifactd.whose import make_folders
 
 STUCK_AFTER = 2 * (REQUEST_TIMEOUT + IN_FLIGHT // SLOWEST)
 """Seconds without a byte moved after which a worker is ended; plus the time its largest file may be spooled."""
@@ -152,7 +153,7 @@ class Pool:
             return
         temporary = {}
         if self._staging is not None:
-            self._staging.mkdir(mode=0o700, exist_ok=True)
+            make_folders(self._staging, 0o700)
             temporary["TMPDIR"] = str(self._staging)
             temporary[UNFINISHED] = str(self._staging.with_name("unfinished"))
             temporary[STATE] = str(self._staging.parent)

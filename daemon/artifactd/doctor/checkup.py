@@ -62,7 +62,7 @@ def _here(config: Config, report: Report | None, around: Surroundings) -> Iterat
     """This host, by itself."""
     folder = config.state_dir
     yield from looked("versions", versions.here)
-    yield from looked("service", partial(host.service, folder, around))
+    yield from looked("service", partial(host.service, folder, around, config.source))
     yield from looked("state folder", partial(state.state_folder, folder, around))
     yield from looked("space for the ledger", lambda: state.space(folder, _known(report)))
     yield from looked("ledger", partial(state.ledger, folder))

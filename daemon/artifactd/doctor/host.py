@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from artifactd.doctor.disk import Tree
+from artifactd.doctor.disk import Tree, quoted
 from artifactd.doctor.finding import Finding, notice, ok, wrong
 from artifactd.doctor.surroundings import Surroundings, user
 from artifactd.ledger.report import holder
@@ -29,18 +29,25 @@ _AT_LEAST = {"watches": 524_288, "instances": 1_024}
 _NEARLY = 0.8
 
 
-def service(state_dir: Path, around: Surroundings) -> Iterator[Finding]:
-    """Whether a service works with this state folder, and whether it is who this command is."""
+def service(state_dir: Path, around: Surroundings, source: str = "") -> Iterator[Finding]:
+    """Whether a service works with this state folder, and whether it is who this command is.
+
+    Args:
+        state_dir: The folder.
+        around: The host.
+        source: The configuration's file.
+    """
     name = holder(state_dir)
     if name is None:
         yield ok("service", f"none works with this state folder now; rights are looked at as {user(around.uid)}'s")
         return
     pid = pid_in(name)
     uid = None if pid is None else owner_of(pid, around.proc)
+    again = _as_the_service(pid, uid, around)
     if uid is not None and uid != around.uid:
         yield notice(
             "service", f"{name} works as {user(uid)}, and this command as {user(around.uid)}: what is said of rights "
-            "and credentials holds for the latter", f"sudo -u {user(uid)} artifactd doctor",
+            "and credentials holds for the latter", again or _as_its_user(user(uid), state_dir, source),
         )  # fmt: skip
     else:
         yield ok("service", f"{name} works")
@@ -49,8 +56,35 @@ def service(state_dir: Path, around: Surroundings) -> Iterator[Finding]:
         yield notice(
             "environment", f"the service was started with other values of {', '.join(others)}: what is said of "
             "credentials holds for those of this command",
-            "Set them here as the service has them (a unit's are in its EnvironmentFile=), and ask again",
+            again or "Set them here as the service has them, and ask again",
         )  # fmt: skip
+
+
+def _as_the_service(pid: int | None, uid: int | None, around: Surroundings) -> str:
+    """The command that looks as the unit of a service would; "" where systemd did not start it, or another user did."""
+    unit = None if pid is None else _unit_of(pid, around.proc)
+    if unit is None:
+        return ""
+    name, of_a_user = unit
+    if of_a_user and uid != around.uid:
+        return ""
+    return f"artifactd doctor --as {name}{'' if of_a_user or around.uid == 0 else ', as root'}"
+
+
+def _unit_of(pid: int, proc: str) -> tuple[str, bool] | None:
+    """Which service of artifactd's a process belongs to by its control group, and whether a user's systemd runs it."""
+    with contextlib.suppress(OSError), open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            path = line.rstrip("\n").split(":", 2)[-1]
+            name = path.rpartition("/")[2]
+            if name.startswith("artifactd") and name.endswith(".service"):
+                return name.removesuffix(".service"), "/user@" in path
+    return None
+
+
+def _as_its_user(name: str, state_dir: Path, source: str) -> str:
+    config = f" --config {quoted(Path(source))}" if os.path.isabs(source) else ""
+    return f"runuser -u {name} -- artifactd doctor{config} --state-dir {quoted(state_dir)}, as root"
 
 
 def pid_in(name: str) -> int | None:
@@ -77,6 +111,10 @@ def _set_otherwise(pid: int | None, around: Surroundings) -> list[str]:
                 theirs[name] = value
     except OSError:
         return []
+    # A copy of the service's credentials lies elsewhere for each unit.
+    here, there = (variables.get("CREDENTIALS_DIRECTORY", "") for variables in (around.environ, theirs))
+    if here and there:
+        theirs = {name: value.replace(there, here) for name, value in theirs.items()}
     names = {name for name in {*theirs, *around.environ} if name.startswith(_OF_CREDENTIALS)}
     names.difference_update(_NOT_OF_CREDENTIALS)
     return sorted(name for name in names if theirs.get(name) != around.environ.get(name))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from artifactd.doctor import words
@@ -33,6 +35,8 @@ _GONE = (
     "file by file"
 )
 _HELD_SHOWN = 5
+_LOOKED_AT = 20_000
+"""Files whose owner is looked at, the state folder's own first."""
 
 
 def state_folder(folder: Path, around: Surroundings) -> Iterator[Finding]:
@@ -61,11 +65,36 @@ def state_folder(folder: Path, around: Surroundings) -> Iterator[Finding]:
         )
         return
     yield from _on(what, folder)
+    yield from _of_others(what, folder, around)
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         yield notice(
             what, "other users can look into it: names of files and runs, digests, the embedded store",
             f"chmod 700 {quoted(folder)}",
         )  # fmt: skip
+
+
+def _of_others(what: str, folder: Path, around: Surroundings) -> Iterator[Finding]:
+    """What the owner of the folder may not be able to open: older versions left root's files there."""
+    owner = folder.stat().st_uid
+    if owner == 0:
+        return  # a volume of root's, where the service works by its group
+    for path in islice(_ours(folder), _LOOKED_AT):
+        with contextlib.suppress(OSError):  # it is gone again
+            uid = path.lstat().st_uid
+            if uid not in (owner, around.uid or owner):
+                yield wrong(
+                    what, f"{printable(bytes(path))} belongs to {user(uid)}, and the folder to {user(owner)}: a service"
+                    " that may not open it is kept from its work", f"chown -R {user(owner)}: {quoted(folder)}, as root",
+                )  # fmt: skip
+                return
+
+
+def _ours(folder: Path) -> Iterator[Path]:
+    """What stands in the state folder, without its hidden files: those of a home are the administrator's."""
+    for here, folders, files in os.walk(folder):
+        if here == os.fspath(folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(here, name) for name in (*files, *folders) if not name.startswith("."))
 
 
 def _on(what: str, folder: Path) -> Iterator[Finding]:

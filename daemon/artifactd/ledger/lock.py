@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from artifactd.errors import ArtifactdError
+from artifactd.whose import make_file
 
 _FILE_NAME = "lock"
 _GRACE = 5.0
@@ -44,7 +45,8 @@ class StateLock:
         Raises:
             ArtifactdError: Another process holds it; the message names it.
         """
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_file(self._path, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         begun = time.monotonic()
         while True:
             try:

@@ -7,11 +7,11 @@ written survives a power cut (commits are batched, one a turn of the loop, so th
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from pathlib import Path
 
 from artifactd.errors import ArtifactdError
+from artifactd.whose import make_file
 
 FILE_NAME = "ledger.db"
 
@@ -249,12 +249,11 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """
     if not create and not path.exists():
         raise LedgerError(f"no ledger at {path}", "Start the service once, or name its state folder: --state-dir")
-    # Digests and folder names are nobody else's business; files that SQLite makes beside it inherit the mode.
-    if not path.exists():
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as exc:
-            raise LedgerError(f"the ledger {path} cannot be made: {exc.strerror}", _SPACE) from exc
+    # Digests and folder names are nobody else's business; files that SQLite makes beside it inherit mode and owner.
+    try:
+        make_file(path, 0o600)
+    except OSError as exc:
+        raise LedgerError(f"the ledger {path} cannot be made: {exc.strerror}", _SPACE) from exc
     try:
         con = sqlite3.connect(path, timeout=10, isolation_level=None)
     except sqlite3.Error as exc:

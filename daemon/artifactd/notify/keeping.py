@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from artifactd.notify.pace import Known, Memory
+from artifactd.whose import make_file
 
 FILE_NAME = "notify.json"
 
@@ -54,7 +55,8 @@ def save(state_dir: Path, kept: Kept) -> None:
     path, part = state_dir / FILE_NAME, state_dir / f"{FILE_NAME}.new"
     content = json.dumps(_data(kept), ensure_ascii=True, separators=(",", ":")).encode()
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        make_file(part, 0o600)
+        with open(os.open(part, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -18,10 +18,12 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from mlflow.store.artifact.local_artifact_repo import _TEMP_ARTIFACT_PREFIX, LocalArtifactRepository
 
 from artifactd.tracking.steady import SteadyFile, opened
+from artifactd.whose import give, make_folder, make_folders
 
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _STEP = _ROOT | os.O_NOFOLLOW
@@ -84,7 +86,7 @@ class LocalRepository(LocalArtifactRepository):  # type: ignore[misc]
         try:
             fd = os.open(self.artifact_dir, _ROOT)
         except FileNotFoundError:
-            os.makedirs(self.artifact_dir, exist_ok=True)
+            make_folders(Path(self.artifact_dir))
             fd = os.open(self.artifact_dir, _ROOT)
         try:
             for part in folder.split("/") if folder else ():
@@ -107,7 +109,7 @@ def _step(fd: int, name: str) -> int:
         return os.open(name, _STEP, dir_fd=fd)
     except FileNotFoundError:
         with contextlib.suppress(FileExistsError):  # another worker was first
-            os.mkdir(name, dir_fd=fd)
+            make_folder(name, dir_fd=fd)
         return os.open(name, _STEP, dir_fd=fd)
 
 
@@ -121,6 +123,7 @@ def _put(fill: Callable[[int], None], like: int, folder: int, name: str) -> None
         fd = os.open(part, _NEW, _PRIVATE, dir_fd=folder)
     try:
         try:
+            give(fd, folder)
             fill(fd)
             _liken(fd, like)
         finally:

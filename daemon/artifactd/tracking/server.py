@@ -7,6 +7,7 @@ notices.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
@@ -14,10 +15,9 @@ from artifactd.secrets import mask
 from artifactd.tracking import address, answers, environment, prompt, waits
 from artifactd.tracking.answers import web_page
 from artifactd.tracking.classify import classify
+from artifactd.whose import make_file, make_folders
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflow import MlflowClient
 
 Client: TypeAlias = "MlflowClient"
@@ -113,10 +113,11 @@ def _make_embedded(tracking_uri: str, artifacts: Path) -> None:
     with environment.lean():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
-    artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(artifacts, 0o700)
     file = tracking_uri.partition("sqlite:///")[2]
     if (tracking_uri, artifacts) in _made and os.path.exists(file) and os.path.getsize(file):
         return  # by the process that this one was forked from: to look through its tables again costs 11 MiB
+    make_file(Path(file), 0o644)
     SqlAlchemyStore(tracking_uri, artifacts.as_uri())
     _made.add((tracking_uri, artifacts))
 

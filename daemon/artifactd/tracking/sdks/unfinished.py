@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from artifactd.tracking.environment import UNFINISHED
+from artifactd.whose import make_file, make_folders
 
 _MOST = 100
 """Uploads that are aborted at a time."""
@@ -54,8 +55,10 @@ def _begun(place: Path, parsed: dict[str, Any]) -> None:
         return
     upload = {name: parsed[name] for name in ("Bucket", "Key", "UploadId")}
     with contextlib.suppress(OSError):  # a full disk is no reason not to deliver
-        place.mkdir(mode=0o700, exist_ok=True)
-        _record(place, upload["UploadId"]).write_text(json.dumps(upload))
+        make_folders(place, 0o700)
+        record = _record(place, upload["UploadId"])
+        make_file(record)
+        record.write_text(json.dumps(upload))
 
 
 def _over(place: Path, upload: str, parsed: dict[str, Any]) -> None:
