@@ -144,7 +144,7 @@ def deliveries(report: Report, *, in_use: bool) -> Iterator[Finding]:
     if failed:
         yield wrong(
             "deliveries", f"{failed:,} {'file' if failed == 1 else 'files'} failed, and time alone does not mend that",
-            "artifactd status && artifactd retry --all  # the first says why: see to that before the second",
+            "artifactd status  # says why: see to that, and then `artifactd retry --all`",
         )  # fmt: skip
     for name, block in list(held.items())[:_HELD_SHOWN]:
         yield notice(
