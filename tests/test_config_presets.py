@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from artifactd import installation
 from artifactd.config import Config, ConfigError, WatchConfig, layout_of, load_config
 from artifactd.config.model import DEFAULT_EXCLUDE
 from artifactd.config.presets import PRESETS
@@ -177,11 +178,12 @@ def test_without_the_extra_event_files_of_a_preset_are_live_artifacts_and_it_is_
     watches.append({"path": "/f", "route": [{"match": "*.csv", "kind": "metrics"}]})
     watches.append({"path": "/g", "route": [{"match": "**/*tfevents*", "kind": "metrics"}]})
     of_preset, of_route = Config.model_validate({"watch": watches}).notices()
-    assert of_preset.startswith('watch[0].preset = ["tensorboard"] needs what reads')
-    assert "their scalars are not told" in of_preset
-    assert of_route.startswith('watch[3].route[0].match = "**/*tfevents*" needs what reads')
+    assert of_preset.what.startswith('watch[0].preset = ["tensorboard"] needs what reads')
+    assert "their scalars are not told" in of_preset.what
+    assert of_route.what.startswith('watch[3].route[0].match = "**/*tfevents*" needs what reads')
     for notice in (of_preset, of_route):
-        assert "pip install 'artifactd[tensorboard]'" in notice
+        assert notice.cure == str(installation.here().with_extra("tensorboard"))
+        assert str(notice) == f"{notice.what}. To have them told: {notice.cure}"
 
 
 # -- what is said of them --------------------------------------------------------------------------------------------

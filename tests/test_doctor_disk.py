@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,15 @@ from artifactd.config import WatchConfig
 from artifactd.doctor import disk
 from artifactd.doctor.disk import Tree
 from artifactd.doctor.finding import Finding, Level
-from artifactd.doctor.surroundings import Surroundings
+from artifactd.doctor.surroundings import Surroundings, user
 from artifactd.watching.claim import Claim
 from artifactd.watching.inside import identity
 from artifactd.watching.mounts import Mount
+from cures import mends
 from support import as_somebody, reachable_folder
+
+with as_somebody():
+    NOBODY = user(os.geteuid())
 
 
 @pytest.fixture
@@ -70,13 +76,17 @@ def test_a_folder_that_may_not_be_read_is_named_unless_a_rule_leaves_it_out(top:
     assert tree.unreadable == (os.fsencode(top / "e/r/secret"),)
     assert found[-1].level is Level.WRONG
     assert f"may not read what is in {top}/e/r/secret" in found[-1].detail
-    assert found[-1].cure.startswith("setfacl -R -m u:")
+    mends(found[-1].cure)
+    assert shlex.split(found[-1].cure, comments=True) == [
+        "setfacl", "-R", "-m", f"u:{NOBODY}:rX", "-m", f"d:u:{NOBODY}:rX", f"{top}/e/r/secret",
+    ]  # fmt: skip
 
 
 def test_of_many_such_folders_some_are_named(top: Path) -> None:
     many = tuple(os.fsencode(top / f"e{number}") for number in range(1200))
     found = looked(watch(top), Tree(os.fsencode(top), True, 1201, True, many))
     assert found[-1].detail.endswith(f"{top}/e0, {top}/e1, {top}/e2 and 1,197 more")
+    assert shlex.split(found[-1].cure, comments=True)[-1] == str(top), "the folder that they share"
 
 
 def test_a_root_that_may_not_be_read(top: Path) -> None:
@@ -84,21 +94,40 @@ def test_a_root_that_may_not_be_read(top: Path) -> None:
     with as_somebody():
         (found,) = looked(watch(top / "drop it"))
     assert found.level is Level.WRONG
-    assert f"'{top}/drop it'" in found.cure, "as a shell takes it"
+    mends(found.cure)
+    assert shlex.split(found.cure, comments=True) == ["setfacl", "-m", f"u:{NOBODY}:rx", f"{top}/drop it"]
 
 
 def test_a_root_that_cannot_be_reached(top: Path) -> None:
-    (top / "private" / "drop").mkdir(parents=True)
-    (top / "private").chmod(0)
+    (top / "of me" / "private" / "drop").mkdir(parents=True)
+    (top / "drop").symlink_to("of me/private/drop")
+    (top / "of me").chmod(0)
     with as_somebody():
-        (found,) = looked(watch(top / "private" / "drop"))
+        (found,) = looked(watch(top / "drop"))
     assert (found.level, "cannot reach it: Permission denied" in found.detail) == (Level.WRONG, True)
+    mends(found.cure)
+    assert shlex.split(found.cure, comments=True) == ["setfacl", "-m", f"u:{NOBODY}:x", f"{top}/of me"]
+
+
+def test_a_root_that_cannot_be_reached_for_another_reason(top: Path) -> None:
+    (top / "a").symlink_to("b")
+    (top / "b").symlink_to("a")
+    (found,) = looked(watch(top / "a"))
+    assert (found.level, found.cure.partition("  # ")[0]) == (Level.WRONG, f"namei -l {top}/a")
+
+
+@pytest.mark.parametrize("name", [b"plain", b"it's", b"a b", b"$(x)", b"\\", b"\xff", b"line\nline", b"\x1b[2J'\\1"])
+def test_a_shell_reads_a_path_as_it_is(name: bytes) -> None:
+    said = subprocess.run(["bash", "-c", f"printf %s {disk.quoted(name)}"], capture_output=True, check=True)
+    assert said.stdout == name
+    assert disk.quoted(name).isprintable()
 
 
 def test_a_root_that_is_not_there(top: Path) -> None:
     (found,) = looked(watch(top / "none"))
     assert (found.level, found.detail) == (Level.WRONG, "it is not there")
-    assert found.cure.startswith(f"mkdir -p {top}/none")
+    mends(found.cure)
+    assert shlex.split(found.cure, comments=True) == ["mkdir", "-p", f"{top}/none"]
 
 
 def test_what_the_filesystem_is_good_for(top: Path) -> None:

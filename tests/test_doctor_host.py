@@ -15,6 +15,7 @@ from artifactd.doctor.disk import Tree
 from artifactd.doctor.finding import Level
 from artifactd.doctor.surroundings import Surroundings, user
 from artifactd.ledger import StateLock
+from cures import mends
 from support import environment
 
 UID = os.getuid()
@@ -100,9 +101,11 @@ class TestInotify:
         assert inotify(proc, tree(60), but=11)["inotify watches"][0] is Level.OK
 
     def test_a_tree_that_was_not_counted_to_its_end(self, proc: Proc) -> None:
-        level, detail, _ = inotify(proc, tree(50, whole=False))["inotify watches"]
+        level, detail, cure = inotify(proc, tree(50, whole=False), tree(1))["inotify watches"]
         assert level is Level.NOTICE
-        assert detail.startswith("more than 50 for the watched folders")
+        mends(cure)
+        assert cure.startswith("find /data -type d | wc -l; sysctl fs.inotify.max_user_watches  # ")
+        assert detail.startswith("more than 51 for the watched folders")
         assert inotify(proc, tree(101, whole=False))["inotify watches"][0] is Level.WRONG
 
     def test_the_raised_limit_is_enough(self, proc: Proc) -> None:

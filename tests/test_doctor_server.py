@@ -11,6 +11,7 @@ from artifactd.doctor import server
 from artifactd.doctor.finding import Level
 from artifactd.tracking.contact import Contact, Way
 from artifactd.tracking.trial import Step
+from artifactd.tracking.way import Caution
 
 URI = "http://u:hunter22@mlflow.test"
 THROUGH = Way("mlflow-artifacts:/0", "mlflow-artifacts", "through the server, since it gives mlflow-artifacts:")
@@ -32,10 +33,11 @@ def test_which_are_asked(tmp_path: Path) -> None:
 
 
 def test_one_that_answers_and_what_to_mind() -> None:
-    found = list(server.reached(Contact(client="3.17.2", seconds=0.0121, warnings=("it is not encrypted",)), URI))
+    contact = Contact(client="3.17.2", seconds=0.0121, warnings=(Caution("it is not encrypted", "Use https"),))
+    found = list(server.reached(contact, URI))
     assert [finding.level for finding in found] == [Level.OK, Level.NOTICE]
     assert found[0].detail.startswith("http://u:***@mlflow.test answers in 12 ms")
-    assert found[1].detail == "it is not encrypted"
+    assert (found[1].detail, found[1].cure) == ("it is not encrypted", "Use https")
 
 
 def test_one_that_does_not() -> None:
@@ -53,7 +55,7 @@ def test_one_that_does_not() -> None:
         ("3.18.0", Level.OK, ""),
         ("3.9.0", Level.NOTICE, "Update the server"),
         ("2.22.1", Level.NOTICE, "Update the server"),
-        ("4.0.0", Level.NOTICE, "pip install -U"),
+        ("4.0.0", Level.NOTICE, "git pull && "),
         (None, Level.NOTICE, "/version"),
     ],
 )
@@ -89,9 +91,9 @@ def test_a_way_past_the_server_needs_no_gateway() -> None:
 
 
 def test_a_way_with_something_to_mind() -> None:
-    way = Way("file:///a", "file", "directly", ("it is a folder of this host",))
+    way = Way("file:///a", "file", "directly", (Caution("it is a folder of this host", "Mount it"),))
     found = by_name(Contact(ways=(way,)))["way to file:///a"]
-    assert found == (Level.NOTICE, "directly. Mind: it is a folder of this host", "")
+    assert found == (Level.NOTICE, "directly. Mind: it is a folder of this host", "Mount it")
 
 
 def test_a_gateway_that_refuses_five_mebibytes_is_wrong() -> None:

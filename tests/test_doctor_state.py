@@ -153,3 +153,9 @@ class TestDeliveries:
         assert levels(self.found(book)) == [Level.OK]
         _, found = self.found(book, in_use=True)
         assert (found.level, "another artifactd watches it: pid 7" in found.detail) == (Level.NOTICE, True)
+        assert found.cure == (
+            'Files are still found, by scans alone. If these are enough, write mode = "scan" for this folder'
+        )
+        book.ledger.describe_root(book.root, "waiting", healthy=False, detail="it is not there")
+        _, found = self.found(book, in_use=True)
+        assert found.cure.startswith("Mount or make the folder")

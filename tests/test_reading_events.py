@@ -17,6 +17,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
 from tensorboardX import SummaryWriter
 
+from artifactd import installation
 from artifactd.reading.events import is_event_file, prefix
 from artifactd.reading.known import is_installed
 from artifactd.reading.metrics import read_metrics
@@ -298,8 +299,9 @@ def test_without_the_extra_the_sentence_names_it_at_the_end(monkeypatch: pytest.
     assert is_installed()
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     assert not is_installed()
-    with pytest.raises(Unreadable, match=r"pip install 'artifactd\[tensorboard\]'"):
+    with pytest.raises(Unreadable) as caught:
         rows(FILE)
+    assert f"`{installation.here().with_extra('tensorboard').command}`" in str(caught.value)
     assert rows(FILE, ended=False) == []
 
 

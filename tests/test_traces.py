@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from artifactd import traces
+from artifactd import installation, traces
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.metrics import Outcome
 from artifactd.traces import CLOSE_WITHIN, ENDPOINTS, Traces, begin, endpoint
@@ -163,7 +163,7 @@ def test_a_collector_without_the_extra_is_told_what_to_install(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with structlog.testing.capture_logs() as lines:
         assert begin({ENDPOINTS[1]: "http://127.0.0.1:9"}) is None
-    assert "artifactd[otel]" in lines[0]["next_step"]
+    assert lines[0]["next_step"] == str(installation.here().with_extra("otel"))
 
 
 def test_a_collector_gets_a_span_for_each_file_that_the_engine_delivers(

@@ -71,7 +71,7 @@ class TestWithServer:
         assert near.subject == f"file://{tmp_path}/share/{EXPERIMENT}"
         assert near.ok
         assert "directly, past the server" in near.detail
-        assert "a folder of this host" in near.warnings[0]
+        assert "a folder of this host" in near.warnings[0].what
 
     def test_a_configured_location_that_cannot_be_written_to(self, mlflow_server: MlflowServer, tmp_path: Path) -> None:
         (tmp_path / "full").write_bytes(b"a file, not a folder")

@@ -26,9 +26,9 @@ def test_direct_ways_ask_nobody(location: str, tracking_uri: str, says: str, war
 
 
 def test_a_folder_past_the_server_is_warned_of() -> None:
-    _, (warning,) = way.way_to("file:///a", "http://h")
-    assert "sees the same folder" in warning
-    assert "--serve-artifacts" in warning
+    _, (caution,) = way.way_to("file:///a", "http://h")
+    assert "sees the same folder" in caution.what
+    assert "--serve-artifacts" in caution.cure
 
 
 @pytest.mark.parametrize("scheme", ["mlflow-artifacts", "http", "https"])
@@ -56,7 +56,7 @@ def test_what_to_mind_of_the_connection(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = list(way.warnings_of(uri))
+    found = [str(caution) for caution in way.warnings_of(uri)]
     assert len(found) == len(says)
     assert all(word in text for word, text in zip(says, found, strict=True))
     assert "hunter2" not in "".join(found)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from artifactd import __version__, log
+from artifactd import __version__, installation, log
 from artifactd.metrics import Outcome
 from artifactd.secrets import mask
 
@@ -25,7 +25,6 @@ CLOSE_WITHIN = 2.0
 
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _SPOKEN = "http/protobuf"
-_INSTALL = "pip install 'artifactd[otel]' into the service's environment and restart it"
 _NOISY = "opentelemetry.exporter.otlp"
 """The logger that says so at each try: here it is said once."""
 
@@ -153,7 +152,8 @@ def begin(environment: Mapping[str, str]) -> Traces | None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
-        _not_sent("a collector is named, and what speaks to it is not installed", _INSTALL)
+        cure = str(installation.here().with_extra("otel"))
+        _not_sent("a collector is named, and what speaks to it is not installed", cure)
         return None
     logging.getLogger(_NOISY).setLevel(logging.CRITICAL)
     try:

@@ -41,7 +41,7 @@ def main() -> None:
     has_atheris = find_spec("atheris") is not None
     print(f"Seed {asked.seed}; {SECONDS:.0f} s for an input at most")
     if not has_atheris:
-        print("atheris is not installed (pip install 'artifactd[fuzz]'): no input is guided by what others reached")
+        print("atheris is not installed (pip install '.[fuzz]'): no input is guided by what others reached")
     total, found = 0, 0
     for target in chosen:
         number = max(1, int(target.share * asked.scale))

@@ -31,7 +31,7 @@ def lacking(call: str, version: str | None) -> str:
 
 @pytest.mark.parametrize(
     ("version", "cure"),
-    [("1.11.0", "the server"), ("9.0.0", "the client: pip install -U artifactd mlflow-skinny")],
+    [("1.11.0", "the server"), ("9.0.0", "git pull && ")],
     ids=["too old", "too new"],
 )
 def test_both_versions_are_named_with_the_call_and_the_next_step(

@@ -78,7 +78,8 @@ def check(
     in_order = all(row.ok for row in rows)
     if json_:
         checks = [dataclasses.asdict(row) for row in rows]
-        data = {"in_order": in_order, "config": masked(settings), "notices": list(settings.notices()), "checks": checks}
+        notices = list(map(str, settings.notices()))
+        data = {"in_order": in_order, "config": masked(settings), "notices": notices, "checks": checks}
         common.print_json(data)
     else:
         _print(rows, settings)
@@ -118,7 +119,7 @@ def _rows(config: Config, *, quiet: bool) -> Iterator[Row]:
 def _probed(step: Step) -> Row:
     names = {"server": "tracking server" if step.subject.startswith("http") else "tracking store", "store": "artifacts"}
     seconds = round(step.seconds, 2)
-    return Row(names[step.what], step.subject, step.ok, step.detail, step.cure, seconds, step.warnings)
+    return Row(names[step.what], step.subject, step.ok, step.detail, step.cure, seconds, tuple(map(str, step.warnings)))
 
 
 def _state_folder(config: Config) -> Row:

@@ -115,11 +115,16 @@ def _found(settings: Config | None, mistakes: ConfigError | None, *, quiet: bool
 def _print(findings: list[Finding]) -> None:
     table = tables.table("", "What", "Found", fold=("What", "Found"))
     for finding in findings:
-        found = Text(finding.detail if finding.level is Level.OK else coded(finding.detail))
-        if finding.cure:
-            found.append(f"\n{finding.cure}", style="bold")
-        table.add_row(_MARKS[finding.level], finding.what, found)
-    common.out().print(table)
+        found = finding.detail if finding.level is Level.OK else coded(finding.detail)
+        table.add_row(_MARKS[finding.level], finding.what, Text(found))
+    console = common.out()
+    console.print(table)
+    if any(finding.cure for finding in findings):
+        console.print("\nWhat mends it, each in one line:")
+    for finding in filter(lambda finding: finding.cure, findings):
+        console.print(Text(f"  {finding.what}", style="dim"), soft_wrap=True)
+        # A command that a table breaks cannot be pasted.
+        console.print(Text(f"    {finding.cure}", style="bold"), soft_wrap=True)
     counts = {level: sum(finding.level is level for finding in findings) for level in Level}
     wrong = f"{counts[Level.WRONG]:,} wrong" if counts[Level.WRONG] else "Nothing is wrong"
     notices = f", {tables.number(counts[Level.NOTICE], 'notice')}" if counts[Level.NOTICE] else ""

@@ -37,7 +37,7 @@ from artifactd.config.fields import (
     one_or_more,
 )
 from artifactd.config.models import Alias, RegisteredName, VersionTags, check_folder, check_kept, check_registered
-from artifactd.config.notices import notices
+from artifactd.config.notices import Notice, notices
 from artifactd.config.notify import NotifyConfig
 from artifactd.config.presets import check_names
 from artifactd.config.problems import Mistake, shown
@@ -275,6 +275,6 @@ class Config(Table):
         """The embedded store's folder of artifacts."""
         return self.state_dir / "artifacts"
 
-    def notices(self) -> tuple[str, ...]:
+    def notices(self) -> tuple[Notice, ...]:
         """One sentence for each key that does not do all that it says in this version."""
         return notices(self)

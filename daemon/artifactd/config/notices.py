@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from artifactd import installation
 from artifactd.config.presets import lacks_reader
 from artifactd.config.problems import shown
-from artifactd.reading.known import INSTALL, MARK, is_installed
+from artifactd.reading.known import EXTRA, MARK, is_installed
 
 _LACKS = "needs what reads TensorBoard's event files, which is not installed"
-_CURE = f"To have them told: {INSTALL}, and a restart"
 
 
-def notices(config: BaseModel) -> tuple[str, ...]:
-    """Give one sentence for each key that is set and does not do, as it is installed here, all that it says."""
-    return tuple(_extras(config))
+class Notice(NamedTuple):
+    """What a key that is set does not do, as it is installed here, and the line for a shell that changes that."""
+
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.what}. To have them told: {self.cure}"
+
+
+def notices(config: BaseModel) -> tuple[Notice, ...]:
+    """Give one for each key that is set and does not do, as it is installed here, all that it says."""
+    return tuple(Notice(what, str(installation.here().with_extra(EXTRA))) for what in _extras(config))
 
 
 def _extras(config: BaseModel) -> Iterator[str]:
     for index, watch in enumerate(getattr(config, "watch", ())):
         if lacks_reader(watch.preset):
             key = f"watch[{index}].preset = {shown(watch.preset)}"
-            yield f"{key} {_LACKS}: their scalars are not told. {_CURE}."
+            yield f"{key} {_LACKS}: their scalars are not told"
         for number, route in enumerate(watch.route):
             if route.kind == "metrics" and MARK.decode() in route.match and not is_installed():
                 key = f"watch[{index}].route[{number}].match = {shown(route.match)}"
-                yield f"{key} {_LACKS}: they fail, though they are stored. {_CURE}."
+                yield f"{key} {_LACKS}: they fail, though they are stored"

@@ -68,7 +68,8 @@ def _here(config: Config, report: Report | None, around: Surroundings) -> Iterat
     yield from looked("ledger", partial(state.ledger, folder))
     yield from looked("watched folders", lambda: _watched(config, report, around))
     yield from looked("journal", partial(journal.journal, config.log, around))
-    yield from map(partial(notice, "configuration"), config.notices())
+    for lacking in config.notices():
+        yield notice("configuration", lacking.what, lacking.cure)
 
 
 def _known(report: Report | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shlex
@@ -92,19 +93,17 @@ def _by_events(watch: WatchConfig) -> bool:
 def watched_folder(watch: WatchConfig, tree: Tree | None, around: Surroundings) -> Iterator[Finding]:
     """Whether a watched folder is there, can be read, and what its filesystem is good for."""
     what = f"watched folder {_shown(watch.path)}"
-    place, name = quoted(watch.path), user(around.uid)
+    place, name, who = quoted(watch.path), user(around.uid), shlex.quote(user(around.uid))
     try:
         os.stat(watch.path)
     except (FileNotFoundError, NotADirectoryError):
-        yield wrong(what, "it is not there", f"mkdir -p {place}, or mount it; the service waits for it")
+        yield wrong(what, "it is not there", f"mkdir -p {place}  # or mount it: the service waits for it")
         return
     except OSError as exc:
-        yield wrong(
-            what, f"{name} cannot reach it: {exc.strerror}", f"setfacl -m u:{name}:x, for each folder above {place}"
-        )
+        yield wrong(what, f"{name} cannot reach it: {exc.strerror}", let_in(watch.path, around, exc))
         return
     if not may(watch.path, os.R_OK | os.X_OK):
-        yield wrong(what, f"{name} may not read it", f"setfacl -m u:{name}:rx {place}, or run it as who may")
+        yield wrong(what, f"{name} may not read it", f"setfacl -m u:{who}:rx {place}  # or run it as who may")
         return
     yield _filesystem(what, watch)
     if tree is None or not tree.unreadable:
@@ -113,8 +112,29 @@ def watched_folder(watch: WatchConfig, tree: Tree | None, around: Surroundings) 
     more = f" and {len(tree.unreadable) - _NAMED:,} more" if len(tree.unreadable) > _NAMED else ""
     yield wrong(
         what, f"{name} may not read what is in {named}{more}",
-        f"setfacl -R -m u:{name}:rX -m d:u:{name}:rX {place}, or leave them out (exclude)",
+        f"setfacl -R -m u:{who}:rX -m d:u:{who}:rX {_all(tree.unreadable)}  # or leave them out (exclude)",
     )  # fmt: skip
+
+
+def let_in(path: Path, around: Surroundings, exc: OSError) -> str:
+    """The line that lets who asks get at a path: a right on the first folder above it that is closed, else on itself.
+
+    What lies below a closed folder cannot be seen.
+    """
+    who, real = shlex.quote(user(around.uid)), Path(os.path.realpath(path))
+    closed = next((folder for folder in reversed(real.parents) if not may(folder, os.X_OK)), None)
+    if exc.errno != errno.EACCES:
+        return f"namei -l {quoted(path)}  # shows which part of it is wrong"
+    if closed is None:
+        return f"setfacl -m u:{who}:r {quoted(real)}"
+    return f"setfacl -m u:{who}:x {quoted(closed)}  # then `artifactd doctor` again: it sees what lies below"
+
+
+def _all(folders: Sequence[bytes]) -> str:
+    """Folders as words of a command; their common folder where they are many."""
+    if len(folders) <= _NAMED:
+        return " ".join(map(quoted, folders))
+    return quoted(os.path.commonpath(folders))
 
 
 def _filesystem(what: str, watch: WatchConfig) -> Finding:
@@ -133,9 +153,14 @@ def _filesystem(what: str, watch: WatchConfig) -> Finding:
     return ok(what, f"{shown}, watched by events{at_rest}")
 
 
-def quoted(path: Path) -> str:
-    """A path as a part of a command."""
-    return printable(os.fsencode(shlex.quote(str(path))))
+def quoted(path: Path | bytes) -> str:
+    """A path as a word of a shell's command, which a terminal may show."""
+    raw = os.fsencode(path)
+    text = os.fsdecode(raw)
+    if text.isprintable():
+        return shlex.quote(text)
+    # What may not be shown as it is, a shell reads from within $'…' alone.
+    return "$'" + printable(raw.replace(b"\\", rb"\\").replace(b"'", rb"\'")) + "'"
 
 
 def _shown(path: Path) -> str:

@@ -13,6 +13,7 @@ from artifactd.text import printable
 
 _RIGHTS = "Run this as the service's user, or as root"
 _REPORT = "This is a mistake of artifactd's own: report it with what `artifactd doctor --bundle FILE` writes"
+_UNKNOWN = "artifactd doctor --bundle support.tar.gz  # what mends it is not known here: report it with this file"
 
 
 class Level(enum.StrEnum):
@@ -33,7 +34,8 @@ class Finding:
         what: The thing that was looked at.
         level: How much it matters.
         detail: What was found, in one line.
-        cure: The command or the setting that mends it; empty where nothing is to be mended.
+        cure: What mends it: a line for a shell, whose words stand behind a ``#`` so that it can be pasted whole, or
+            a sentence, which begins with a capital letter. Empty where nothing is to be mended.
     """
 
     what: str
@@ -47,7 +49,7 @@ def ok(what: str, detail: str) -> Finding:
     return _finding(what, Level.OK, detail, "")
 
 
-def notice(what: str, detail: str, cure: str = "") -> Finding:
+def notice(what: str, detail: str, cure: str) -> Finding:
     """It is worth knowing."""
     return _finding(what, Level.NOTICE, detail, cure)
 
@@ -77,4 +79,4 @@ def looked(what: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findin
 
 
 def _finding(what: str, level: Level, detail: str, cure: str) -> Finding:
-    return Finding(mask(what), level, mask(detail), mask(cure))
+    return Finding(mask(what), level, mask(detail), mask(cure if cure or level is Level.OK else _UNKNOWN))

@@ -137,9 +137,9 @@ def inotify(trees: Sequence[Tree], around: Surroundings, *, uid: int, but: int |
         yield ok("inotify", "no folder that is there is watched by events")
         return
     watches, instances = in_use(around.proc, uid, but)
-    whole = all(tree.whole for tree in heard)
-    yield _compared("watches", sum(tree.folders for tree in heard), watches, whole=whole, around=around)
-    yield _compared("instances", len(heard), instances, whole=True, around=around)
+    partly = [quoted(tree.path) for tree in heard if not tree.whole]
+    yield _compared("watches", sum(tree.folders for tree in heard), watches, partly=partly, around=around)
+    yield _compared("instances", len(heard), instances, partly=(), around=around)
     queued = kernel_setting(_QUEUE, around.proc)
     if queued is not None and queued < _QUEUED:
         yield notice(
@@ -178,11 +178,11 @@ def _watches_of(process: str, fd: str) -> int | None:
 
 
 def _compared(
-    what: Literal["watches", "instances"], need: int, others: int, *, whole: bool, around: Surroundings
+    what: Literal["watches", "instances"], need: int, others: int, *, partly: Sequence[str], around: Surroundings
 ) -> Finding:
     name = f"inotify {what}"
     limit = inotify_limit(what, around.proc)
-    needed = f"{'' if whole else 'more than '}{need:,} for the watched folders"
+    needed = f"{'more than ' if partly else ''}{need:,} for the watched folders"
     if limit is None:
         return notice(name, f"{needed}; the kernel does not say how many there may be", "Have /proc/sys mounted")
     most, setting = limit
@@ -190,8 +190,9 @@ def _compared(
     if need + others > most:
         better = max(_AT_LEAST[what], 1 << (2 * (need + others)).bit_length())
         return wrong(name, f"{detail}: what finds none left is scanned now and then", _raise(setting, better))
-    if not whole:
-        return notice(name, f"{detail}; the folders were not all counted in the time there was")
+    if partly:
+        cure = f"find {' '.join(partly)} -type d | wc -l; sysctl {setting}  # the second is to be more than the first"
+        return notice(name, f"{detail}; the folders were not all counted in the time there was", cure)
     if need + others > _NEARLY * most:
         better = max(_AT_LEAST[what], 1 << (2 * (need + others)).bit_length())
         return notice(name, f"{detail}: nearly all", _raise(setting, better))

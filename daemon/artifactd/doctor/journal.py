@@ -25,9 +25,10 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _FEW = 100
 """Lines a second: small files go faster than that, and each has its line."""
 
+_DROP_IN = "/etc/systemd/system/artifactd.service.d"
 _CURE = (
-    "systemctl edit artifactd, with [Service] LogRateLimitIntervalSec=0 (for this unit alone), then systemctl restart "
-    "artifactd"
+    f"mkdir -p {_DROP_IN} && printf '[Service]\\nLogRateLimitIntervalSec=0\\n' > {_DROP_IN}/journal.conf && systemctl "
+    "daemon-reload && systemctl restart artifactd  # for this unit alone"
 )
 
 
@@ -40,7 +41,7 @@ def journal(log: LogConfig, around: Surroundings) -> Iterator[Finding]:
     except ValueError:
         yield notice(
             "journal", "its rate limit is written in a way that cannot be read here",
-            "See RateLimitIntervalSec and RateLimitBurst: systemd-analyze cat-config systemd/journald.conf",
+            "systemd-analyze cat-config systemd/journald.conf  # see RateLimitIntervalSec and RateLimitBurst",
         )  # fmt: skip
         return
     if not seconds or not lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from artifactd import installation
 from artifactd.config import Config
 from artifactd.doctor import words
 from artifactd.doctor.finding import Finding, notice, ok, wrong
@@ -12,6 +13,7 @@ from artifactd.secrets import mask
 from artifactd.tracking.contact import PROBE, Contact
 from artifactd.tracking.environment import require_engine
 from artifactd.tracking.reasons import release
+from artifactd.tracking.way import RAISE_LIMIT
 
 _DRIFT, _SKEW = 30.0, 300.0
 """Seconds: what is worth knowing, and what Kerberos and many tokens refuse. S3 and Azure refuse 15 minutes."""
@@ -40,8 +42,8 @@ def reached(found: Contact, uri: str) -> Iterator[Finding]:
     else:
         took = f" in {1000 * found.seconds:,.0f} ms" if found.seconds is not None else ""
         yield ok("tracking server", f"{mask(uri)} answers{took}; `artifactd check` proves the way to a store and back")
-    for warning in found.warnings:
-        yield notice("connection", warning)
+    for caution in found.warnings:
+        yield notice("connection", caution.what, caution.cure)
 
 
 def versions(found: Contact) -> Iterator[Finding]:
@@ -61,7 +63,7 @@ def versions(found: Contact) -> Iterator[Finding]:
     elif there[:1] > here[:1]:
         yield notice(
             "versions of MLflow", f"{both}: it may not know calls that went since",
-            "pip install -U artifactd mlflow-skinny, and a restart",
+            str(installation.here().newer()),
         )  # fmt: skip
     else:
         yield ok("versions of MLflow", both)
@@ -75,7 +77,7 @@ def clock(found: Contact) -> Iterator[Finding]:
         yield notice("clock", "the server's answers tell no time to compare it with", "timedatectl status")
         return
     how = f"the server's is {words.length(found.ahead)} {'ahead of' if found.ahead > 0 else 'behind'} this host's"
-    cure = "timedatectl set-ntp true, on the one that is wrong (see timedatectl status on both)"
+    cure = "timedatectl set-ntp true  # on the one that is wrong: timedatectl status on both shows it"
     if abs(found.ahead) > _SKEW:
         yield wrong("clock", f"{how}: signed requests, tokens and certificates are refused for it", cure)
     elif abs(found.ahead) > _DRIFT:
@@ -87,16 +89,17 @@ def clock(found: Contact) -> Iterator[Finding]:
 def ways(found: Contact) -> Iterator[Finding]:
     """The way that files take to each store that is known, and what is between."""
     for way in found.ways:
-        minding = "".join(f". Mind: {warning}" for warning in way.warnings)
         what = f"way to {way.where}"
-        yield notice(what, f"{way.how}{minding}") if minding else ok(what, way.how)
+        yield from (notice(what, f"{way.how}. Mind: {caution.what}", caution.cure) for caution in way.warnings)
+        if not way.warnings:
+            yield ok(what, way.how)
     if not found.through:
         return
     size = f"{PROBE / 2**20:.0f} MiB"
     if found.refuses is None and found.sent is None:
         yield notice(
             "gateway", f"whether a body of {size} is taken could not be learnt: requests go by a proxy of this host, "
-            "or what answers does not look at the length first", "artifactd check; then try one big file",
+            "or what answers does not look at the length first", "artifactd check  # then try one big file",
         )  # fmt: skip
     elif found.sent is not None and found.sent.ok:
         how = f"in {found.sent.seconds:.1f} s ({found.sent.detail})"
@@ -108,8 +111,7 @@ def ways(found: Contact) -> Iterator[Finding]:
     elif found.refuses:
         yield wrong(
             "gateway", f"what stands before the server refuses a body of {size} (413)",
-            "Raise its limit: nginx: client_max_body_size 0; Apache: LimitRequestBody 0; Kubernetes ingress-nginx: the "
-            'annotation nginx.ingress.kubernetes.io/proxy-body-size: "0"',
+            RAISE_LIMIT,
         )  # fmt: skip
     else:
         yield ok("gateway", f"a body of {size} was announced, and would be taken")

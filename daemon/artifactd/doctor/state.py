@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from artifactd import installation
 from artifactd.doctor import words
 from artifactd.doctor.disk import quoted
 from artifactd.doctor.finding import Finding, notice, ok, wrong
@@ -149,7 +150,7 @@ def ledger(folder: Path) -> Iterator[Finding]:
     if version > VERSION:
         yield wrong(
             "ledger", f"{detail}: a newer artifactd wrote it, and this one knows {VERSION}",
-            "pip install -U artifactd, or give another --state-dir",
+            str(installation.here().newer("or give another --state-dir")),
         )  # fmt: skip
     elif version < VERSION:
         yield notice(
@@ -172,12 +173,16 @@ def deliveries(report: Report, *, in_use: bool) -> Iterator[Finding]:
     if failed:
         yield wrong(
             "deliveries", f"{failed:,} {'file' if failed == 1 else 'files'} failed, and time alone does not mend that",
-            "artifactd status, which says why; then artifactd retry --all",
+            "artifactd status  # says why: see to that, and then `artifactd retry --all`",
         )  # fmt: skip
     for name, block in list(held.items())[:_HELD_SHOWN]:
-        yield notice("deliveries", f"{name} takes nothing now: {block.error}", block.cure)
+        yield notice(
+            "deliveries", f"{name} takes nothing now: {block.error}",
+            block.cure or "artifactd status  # it is tried again by itself, and this says when",
+        )  # fmt: skip
     if not failed and not held:
         yield ok("deliveries", "no file failed, and nothing is held back")
     for watch in report.watches() if in_use else ():
         if not watch.healthy:
-            yield notice(f"watched folder {printable(watch.path)}", f"the service says: {watch.detail}")
+            what = f"watched folder {printable(watch.path)}"
+            yield notice(what, f"the service says: {watch.detail}", watch.next_step)

@@ -10,10 +10,13 @@ import configparser
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from artifactd.doctor import ends
 from artifactd.doctor.credentials import ini
+from artifactd.doctor.disk import let_in
 from artifactd.doctor.finding import Finding, notice, ok, wrong
 from artifactd.doctor.surroundings import Surroundings
 from artifactd.text import printable
@@ -82,7 +85,9 @@ class _Aws:
         profile = self._named or "default"
         own = self._profile(profile)
         if self._named and not own:
-            yield wrong(_AWS, f"the profile {profile} stands in neither file of ~/.aws", "Correct AWS_PROFILE")
+            there = ", ".join(sorted({*self._keys, *(name.removeprefix("profile ") for name in self._settings)}))
+            cure = f"Set AWS_PROFILE to one that does ({there or 'there is none'}) {_RESTART}"
+            yield wrong(_AWS, f"the profile {profile} stands in neither file of ~/.aws", cure)
         elif own.get("role_arn") and "web_identity_token_file" not in own:
             yield ok(_AWS, f"the role of profile {profile}, asked for anew by itself")
             source = own.get("source_profile")
@@ -119,7 +124,8 @@ class _Aws:
             with open(path, encoding="ascii", errors="replace") as stream:
                 end = ends.of_jwt(stream.read().strip())
         except OSError as exc:
-            return wrong(_AWS, f"the token in {shown} cannot be read: {exc.strerror}", "Give the service's user access")
+            cure = let_in(Path(path), self._around, exc)
+            return wrong(_AWS, f"the token in {shown} cannot be read: {exc.strerror}", cure)
         return ends.lasting(
             _AWS, f"the token of a role in {shown}", end, self._around.now, early=0.0,
             cure="See why the platform (Kubernetes) does not renew it",
@@ -130,7 +136,7 @@ class _Aws:
         session = own.get("sso_session")
         name = session or own["sso_start_url"]
         digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
-        cure = f"aws sso login --profile {profile}, as the service's user"
+        cure = f"aws sso login --profile {shlex.quote(profile)}  # as the service's user"
         try:
             with open(self._around.home(f"~/.aws/sso/cache/{digest}.json"), encoding="utf-8") as stream:
                 kept = json.load(stream)
@@ -215,13 +221,15 @@ def google(around: Surroundings) -> Iterator[Finding]:
         kind = str(kept.get("type"))
     except FileNotFoundError:
         if named:
-            yield wrong(_GOOGLE, f"GOOGLE_APPLICATION_CREDENTIALS names {shown}, which is not there", "Correct it")
+            cure = f"Set it to the key's file {_RESTART}"
+            yield wrong(_GOOGLE, f"GOOGLE_APPLICATION_CREDENTIALS names {shown}, which is not there", cure)
         else:
             yield notice(_GOOGLE, _ROLE, _CHECK)
     except OSError as exc:
-        yield wrong(_GOOGLE, f"{shown} cannot be read: {exc.strerror}", "Give the service's user access")
+        yield wrong(_GOOGLE, f"{shown} cannot be read: {exc.strerror}", let_in(Path(path), around, exc))
     except (ValueError, AttributeError):
-        yield wrong(_GOOGLE, f"{shown} is not what Google gives (JSON)", "Get it anew")
+        cure = "gcloud auth application-default login  # as the service's user; or get the account's key anew"
+        yield wrong(_GOOGLE, f"{shown} is not what Google gives (JSON)", cure)
     else:
         says = _GOOGLE_KINDS.get(kind, "credentials of a kind that is not known here")
         yield ok(_GOOGLE, f"{says} ({shown})")

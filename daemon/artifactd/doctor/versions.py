@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 
-from artifactd import __version__
+from artifactd import __version__, installation
 from artifactd.doctor.finding import Finding, notice, ok, wrong
 
 _SDKS = {
@@ -38,7 +38,8 @@ def here() -> Iterator[Finding]:
     """The versions of this installation."""
     client = version_of("mlflow-skinny") or version_of("mlflow")
     if client is None:
-        yield wrong("versions", f"artifactd {__version__} without MLflow's client", "pip install artifactd")
+        cure = str(installation.here().newer())
+        yield wrong("versions", f"artifactd {__version__} without MLflow's client", cure)
         return
     whole = "" if version_of("mlflow") else " (the client alone)"
     yield ok(
@@ -59,7 +60,7 @@ def sdks(schemes: Iterable[str]) -> Iterator[Finding]:
         if missing:
             yield wrong(
                 f"client for {scheme}:", f"{' and '.join(missing)} is not installed: what goes there waits",
-                f"pip install 'artifactd[{extra}]', into the service's environment, and a restart",
+                str(installation.here().with_extra(extra)),
             )  # fmt: skip
         elif names:
             yield ok(f"client for {scheme}:", ", ".join(f"{name} {version_of(name)}" for name in names))

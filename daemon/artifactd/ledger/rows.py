@@ -258,6 +258,13 @@ class WatchView:
     healthy: bool
     detail: str
 
+    @property
+    def next_step(self) -> str:
+        """What a person can do about one that is not healthy."""
+        if self.mode == "waiting":
+            return "Mount or make the folder, or see to its rights; nothing that was noted is forgotten meanwhile"
+        return 'Files are still found, by scans alone. If these are enough, write mode = "scan" for this folder'
+
 
 @dataclass(frozen=True, slots=True)
 class FileView:

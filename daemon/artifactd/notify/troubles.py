@@ -163,13 +163,9 @@ def _full(disk: Disk | None, limit: int) -> Iterator[Trouble]:
 
 def _degraded(needs: Needs) -> Iterator[Trouble]:
     for watch in needs.watches:
-        if watch.healthy:
-            continue
-        if watch.mode == "waiting":
-            step = "Mount or make the folder, or see to its rights; nothing that was noted is forgotten meanwhile"
-        else:
-            step = 'Files are still found, by scans alone. If these are enough, write mode = "scan" for this folder'
-        yield _trouble("watch", watch.path, watch.detail or "it is not watched as it should be", step)
+        if not watch.healthy:
+            detail = watch.detail or "it is not watched as it should be"
+            yield _trouble("watch", watch.path, detail, watch.next_step)
 
 
 def _trouble(kind: Topic, subject: bytes, detail: str, next_step: str, weight: int = 1) -> Trouble:

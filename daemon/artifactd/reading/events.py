@@ -15,9 +15,10 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from artifactd import installation
 from artifactd.reading.eventproto import event_class
 from artifactd.reading.keys import MAX_RAW_CHARACTERS, fit, shown, why_unfit
-from artifactd.reading.known import INSTALL, MARK
+from artifactd.reading.known import EXTRA, MARK
 from artifactd.reading.points import Point, Row
 from artifactd.reading.problems import WHOLE, Problem, Unreadable
 from artifactd.reading.records import Crc32c, Record, records
@@ -102,7 +103,8 @@ def from_events(stream: BinaryIO, folder: str, *, ended: bool) -> Iterator[Row]:
     parse = _parser()
     if parse is None or (crc32c := _crc32c()) is None:
         if ended:
-            raise Unreadable(WHOLE, "what reads TensorBoard's event files is not installed", f"Run {INSTALL}")
+            line = installation.here().with_extra(EXTRA).command
+            raise Unreadable(WHOLE, "what reads TensorBoard's event files is not installed", f"Run `{line}`")
         return
     values, named = _Values(prefix(folder)), 0
     for row in _rows(records(stream, crc32c, ended=ended), parse, values):

@@ -13,7 +13,7 @@ RESULTS = "metrics:results"
 MARK = b"tfevents"
 """TensorBoard reads files with this in their names, and no others."""
 
-INSTALL = "pip install 'artifactd[tensorboard]'"
+EXTRA = "tensorboard"
 """What brings the reader of event files."""
 
 _MODULE = "google_crc32c"

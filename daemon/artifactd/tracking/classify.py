@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from artifactd import installation
 from artifactd.errors import DeliveryError, Failure, Kind, Scope
 from artifactd.secrets import mask
 from artifactd.tracking import reasons
@@ -54,7 +55,10 @@ _EXTRAS = {
     "pysftp": "sftp",
     "paramiko": "sftp",
 }
-_PACKAGES = {"azure.storage.filedatalake": "azure-storage-file-datalake azure-identity", "pyarrow": "pyarrow"}
+_PACKAGES = {
+    "azure.storage.filedatalake": ("azure-storage-file-datalake", "azure-identity"),
+    "pyarrow": ("pyarrow",),
+}
 """What MLflow needs for abfss:// and hdfs://, which have no extra of ours."""
 
 _TOO_MANY = re.compile(r"too many (\d{3}) error responses")
@@ -226,10 +230,11 @@ def _by_status(status: int, where: str, text: str, scope: Scope) -> Failure:
 def _missing_module(e: ModuleNotFoundError, where: str, scope: Scope) -> Failure:
     name = e.name or str(e)
     module = name.partition(".")[0]
-    package = _PACKAGES.get(name, f"'artifactd[{_EXTRAS.get(module, 'local')}]'")
+    ours, names = installation.here(), _PACKAGES.get(name)
+    line = ours.distributions(*names) if names else ours.with_extra(_EXTRAS.get(module, "local"))
     return Failure(
         Kind.PAUSED,
         scope,
         f"{where} needs the Python package {name if name in _PACKAGES else module}, which is not installed",
-        f"pip install {package} into the service's environment and restart it",
+        str(line),
     )

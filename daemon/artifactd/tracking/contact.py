@@ -30,7 +30,7 @@ from artifactd.secrets import mask
 from artifactd.tracking import address, certificates, environment, limits, reasons, server
 from artifactd.tracking.classify import classify
 from artifactd.tracking.trial import Question, Step, next_step, send
-from artifactd.tracking.way import parts_from, warnings_of, way_to
+from artifactd.tracking.way import Caution, cautions, parts_from, warnings_of, way_to
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +64,7 @@ class Way:
     where: str
     scheme: str
     how: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Contact:
     sent: Step | None = None
     parts: int | None = None
     ways: tuple[Way, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
     @property
     def through(self) -> bool:
@@ -144,9 +144,9 @@ def contact(question: Question, within: float = WITHIN) -> Contact:
 
 def _from_json(line: str) -> Contact:
     data = json.loads(line)
-    ways = tuple(Way(**{**way, "warnings": tuple(way["warnings"])}) for way in data["ways"])
-    sent = data["sent"] and Step(**{**data["sent"], "warnings": tuple(data["sent"]["warnings"])})
-    return Contact(**{**data, "ways": ways, "warnings": tuple(data["warnings"]), "sent": sent})
+    ways = tuple(Way(**{**way, "warnings": cautions(way["warnings"])}) for way in data["ways"])
+    sent = data["sent"] and Step(**{**data["sent"], "warnings": cautions(data["sent"]["warnings"])})
+    return Contact(**{**data, "ways": ways, "warnings": cautions(data["warnings"]), "sent": sent})
 
 
 def ask(question: Question) -> Iterator[Contact]:

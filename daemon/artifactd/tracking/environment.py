@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import ModuleType
 
+from artifactd import installation
 from artifactd.errors import ArtifactdError
 
 REQUEST_TIMEOUT = 12
@@ -99,9 +100,10 @@ def require_engine(tracking_uri: str) -> None:
     """
     database = "://" in tracking_uri and not tracking_uri.startswith(("http://", "https://", "databricks"))
     if database and find_spec("sqlalchemy") is None:
+        line = installation.here().with_extra("local", "or set mlflow.tracking_uri to a server, as http://mlflow:5000")
         raise ArtifactdError(
             f"a {tracking_uri.partition('://')[0]}:// store needs all of MLflow, and only its client is installed",
-            "Install it (pip install 'artifactd[local]'), or set mlflow.tracking_uri to a server, as http://mlflow:5000",
+            str(line),
         )
 
 

@@ -24,6 +24,7 @@ from typing import IO
 
 from artifactd.secrets import mask
 from artifactd.tracking.trial import Begun, Question, Step, ask
+from artifactd.tracking.way import cautions
 
 WITHIN = 30.0
 """Seconds for all of it; MLflow's import takes some of them."""
@@ -103,7 +104,7 @@ def _steps(lines: queue.SimpleQueue[str], target: str, within: float) -> Iterato
         if "step" in message:
             under_way.pop(message["key"], None)
             found = message["step"]
-            yield Step(**{**found, "warnings": tuple(found["warnings"])})
+            yield Step(**{**found, "warnings": cautions(found["warnings"])})
         else:
             begun = Begun(**message)
             _, since = under_way.get(begun.key, (begun, time.monotonic()))

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Collection
 
+from artifactd import installation
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.secrets import mask
 from artifactd.tracking.address import version_told
@@ -118,14 +119,12 @@ def _unknown_call(uri: str, where: str, text: str) -> Failure:
     call = found[1] if found else "a call"
     theirs = version_told(uri)
     if theirs is not None and release(theirs) != release(OURS):
-        older = release(theirs) < release(OURS)
-        update = (
-            "the server" if older else "the client: pip install -U artifactd mlflow-skinny, and restart the service"
-        )
+        is_older = release(theirs) < release(OURS)
+        update = f"Update the server, the older of the two; {_AGAIN}" if is_older else str(installation.here().newer())
         return Failure(
             Kind.PAUSED, Scope.TARGET,
             f"{where} is MLflow {theirs} and does not know {call}, which the client here, MLflow {OURS}, calls",
-            f"Update the older of the two, {update}; {_AGAIN}",
+            update,
         )  # fmt: skip
     old = "" if theirs else f", and that the server is not older than the client here, MLflow {OURS}"
     return Failure(

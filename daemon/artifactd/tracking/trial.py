@@ -25,7 +25,7 @@ from artifactd.secrets import mask
 from artifactd.tracking import environment, sdks, server
 from artifactd.tracking.artifacts import RunArtifacts
 from artifactd.tracking.classify import classify
-from artifactd.tracking.way import warnings_of, way_to
+from artifactd.tracking.way import Caution, warnings_of, way_to
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +78,7 @@ class Step:
     seconds: float
     detail: str
     cure: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class _Store:
         else:
             tell(Ended(key, Step("store", mask(where), True, time.monotonic() - begun, detail, "", warnings)))
 
-    def _round_trip(self, begin: Callable[[str], None]) -> tuple[str, str, tuple[str, ...]]:
+    def _round_trip(self, begin: Callable[[str], None]) -> tuple[str, str, tuple[Caution, ...]]:
         begin(_FIRST)
         tracking_uri = self.question.tracking_uri
         run = self.client.create_run(self._experiment(), run_name=f"check from {socket.gethostname()}")
