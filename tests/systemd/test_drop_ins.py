@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
+from artifactd.notify.send import signature
+from notify_support import hook
 from stores import seaweed as keys
 from stores.running import NotThereError
 from stores.servers import ADMIN, basic_auth
@@ -15,9 +18,11 @@ from support import Oracle, wait_for
 from systemd.box import SOURCES, Box
 from systemd.host import UNIT, Host
 
-PAGE = (SOURCES / "docs" / "stores-objects.md").read_text()
+PAGE = "".join((SOURCES / "docs" / name).read_text() for name in ("stores-objects.md", "notify.md"))
 DROP_INS = dict(re.findall(r"```ini\n# /etc/systemd/system/artifactd\.service\.d/(\w+)\.conf\n(.*?)```", PAGE, re.S))
 """As they are documented."""
+
+TRY = re.findall(r"(?m)^systemd-run .* check --notify$", PAGE)[0]
 
 ONLY_LOCALHOST = "[Service]\nIPAddressDeny=any\nIPAddressAllow=localhost\n"
 
@@ -112,3 +117,40 @@ def test_a_servers_password_comes_by_load_credential(booted: Box, tmp_path: Path
         os.environ.update(MLFLOW_TRACKING_USERNAME=ADMIN[0], MLFLOW_TRACKING_PASSWORD=ADMIN[1])
         oracle = Oracle(server.uri)
         assert oracle.files(oracle.run("e", "r").info.run_id, tmp_path / "back") == {b"a.txt": b"a"}
+
+
+def test_a_webhook_comes_by_the_environment_and_its_key_by_load_credential(host: Host) -> None:
+    key, asked = host.box.etc / "webhook.key", ("--config", "/etc/artifactd/config.toml", "--json")
+    key.write_text("hunter22")
+    key.chmod(0o600)
+    state = 'state_dir = "/var/lib/artifactd"\n'
+
+    def configured(secret_file: str) -> None:
+        host.configure(more=f'{state}[notify]\ndisk = "1000TiB"\nsecret_file = "{secret_file}"\n')
+
+    def about_the_key() -> dict[str, str]:
+        found = json.loads(host.box.run("artifactd", "doctor", *asked, check=False))["findings"]
+        (finding,) = [finding for finding in found if finding["what"] == "the webhook's key"]
+        return dict(finding)
+
+    with hook() as server:
+        with (host.box.etc / "environment").open("a") as file:
+            file.write(f"ARTIFACTD_NOTIFY__WEBHOOK={server.url}\n")
+        configured("/etc/artifactd/webhook.key")
+        host.start()
+        wait_for(lambda: "webhook.key cannot be read" in host.last_words(), "root's is nobody else's", 60)
+        finding = about_the_key()
+        assert (finding["level"], finding["cure"]) == (
+            "wrong", "chgrp artifactd /etc/artifactd/webhook.key && chmod 640 /etc/artifactd/webhook.key",
+        )  # fmt: skip
+        host.drop_in(DROP_INS["webhook"], "webhook")
+        configured("/run/credentials/artifactd.service/webhook.key")
+        host.box.path("/var/lib/artifactd/notify.json").unlink()  # else it is told with the next period
+        host.systemctl("restart", UNIT)
+        told = wait_for(lambda: server.requests, "it is told", 60)
+        assert [trouble["kind"] for trouble in told[0].data["troubles"]] == ["disk"]
+        assert told[0].headers["X-Artifactd-Signature"] == signature(b"hunter22", told[0].body)
+        assert about_the_key()["level"] == "ok"
+        checks = json.loads(host.box.run(*TRY.split(), *asked, timeout=120))["checks"]
+        assert [check["ok"] for check in checks if check["what"] == "message"] == [True]
+        assert server.requests[-1].data["test"] is True
