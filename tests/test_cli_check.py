@@ -13,6 +13,7 @@ import pytest
 
 from cli_support import call, own_environment
 from conftest import MlflowServer
+from notify_support import hook, noted, noting, script
 from support import free_port
 
 
@@ -82,3 +83,74 @@ def test_json(tmp_path: Path) -> None:
     assert by_name["state folder"]["ok"] is False
     assert by_name["state folder"]["cure"]
     assert by_name["watched folder"]["ok"] is True
+
+
+# -- --notify ----------------------------------------------------------------------------------------------------
+
+
+def notifying(base: Path, **keys: object) -> Path:
+    """A configuration by which no store is asked, and somebody is told."""
+    (base / "drop").mkdir()
+    (base / "state").write_text("a file where the folder should be, so that nothing further is asked")
+    file = base / "config.toml"
+    told = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    file.write_text(f'state_dir = "{base}/state"\n[[watch]]\npath = "{base}/drop"\n[notify]\n{told}')
+    return file
+
+
+def told_rows(*args: str | Path) -> list[dict[str, Any]]:
+    checks: list[dict[str, Any]] = json.loads(call("check", "--json", *args).stdout)["checks"]
+    return [check for check in checks if check["what"] == "message"]
+
+
+def test_a_command_and_a_webhook_are_told_a_test(tmp_path: Path) -> None:
+    with hook() as server:
+        (tmp_path / "key").write_text("hunter22")
+        secret = str(tmp_path / "key")
+        file = notifying(tmp_path, command=noting(tmp_path), webhook=server.url, secret_file=secret)
+        rows = told_rows("--notify", "--config", file)
+    assert [(row["ok"], row["detail"]) for row in rows] == [(True, "a test was sent, and taken")] * 2
+    assert [row["subject"].endswith(name) for row, name in zip(rows, ("python", "/***"), strict=True)] == [True, True]
+    (by_hook,), (by_command,) = server.requests, noted(tmp_path)
+    assert "X-Artifactd-Signature" in by_hook.headers
+    for message in (by_hook.data, by_command):
+        assert message["test"] is True
+        assert re.fullmatch("artifactd on .+: this is a test", message["text"])
+        assert (message["troubles"], message["more"], message["resolved"]) == ([], 0, [])
+        assert message["state_dir"] == f"{tmp_path}/state"
+
+
+def test_who_was_not_told_is_a_row_with_its_cure_and_exit_1(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    fails = script(tmp_path, "print('token=hunter22'); sys.exit(3)")
+    with hook((403, {}, b"who are you?")) as server:
+        more = f'[notify]\ncommand = {json.dumps(fails)}\nwebhook = "{server.url}"\n'
+        (tmp_path / "drop").mkdir()
+        done = call("check", "--notify", "--config", config(tmp_path, mlflow_server.uri, "drop", more=more))
+    assert done.exit_code == 1
+    assert done.stdout.count("FAILED") == 2
+    assert "ended with exit code 3" in done.stdout
+    assert "answered 403: who are you?" in done.stdout
+    assert "Try it by hand, as artifactd's user" in done.stdout
+    for secret in ("hunter22", "s3cret"):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_nobody_is_told_unless_asked_for(tmp_path: Path) -> None:
+    file = notifying(tmp_path, command=noting(tmp_path))
+    assert told_rows("--config", file) == []
+    assert noted(tmp_path) == []
+
+
+def test_where_nobody_is_named_a_test_is_wrong_usage(tmp_path: Path) -> None:
+    done = call("check", "--notify", "--config", notifying(tmp_path))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "names no command and no webhook" in done.stderr
+    assert "environment" in done.stderr
+
+
+def test_a_webhook_may_stand_in_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hook() as server:
+        monkeypatch.setenv("ARTIFACTD_NOTIFY__WEBHOOK", server.url)
+        (row,) = told_rows("--notify", "--config", notifying(tmp_path))
+    assert row["ok"]
+    assert [request.path for request in server.requests] == ["/hooks/s3cret"]

@@ -120,6 +120,7 @@ class TestBundle:
             "MLFLOW_TRACKING_TOKEN": "planted-token", "MLFLOW_TRACKING_PASSWORD": "planted-password",
             "AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;AccountKey=planted-key==",
             "ARTIFACTD_MLFLOW__ARTIFACT_LOCATION": "sftp://me:planted-sftp@h/x",
+            "ARTIFACTD_NOTIFY__WEBHOOK": "https://chat.example.com/hooks/planted-hook",
         }  # fmt: skip
         for name, value in variables.items():
             monkeypatch.setenv(name, value)

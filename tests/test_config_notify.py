@@ -67,9 +67,23 @@ def test_any_other_address_is_refused_without_being_shown(url: str) -> None:
 
 def test_a_key_signs_something() -> None:
     assert NotifyConfig(webhook="https://h/x", secret_file=Path("/k")).secret_file == Path("/k")
-    assert wrong(secret_file="/k").keys() == {"secret_file"}
     assert wrong(secret_file="k", webhook="https://h/x").keys() == {"secret_file"}
     assert wrong(secret_file="/k", webhook="h").keys() == {"webhook"}, "one mistake is told once"
+
+
+def test_a_key_beside_a_webhook_that_only_the_service_knows_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[[watch]]\npath = "/data/drop"\n[notify]\nsecret_file = "/k"\n')
+    config = load_config(file)
+    assert not config.notify.wanted
+    (notice,) = config.notices()
+    assert "notify.secret_file" in notice
+    assert "ARTIFACTD_NOTIFY__WEBHOOK" in notice
+    monkeypatch.setenv("ARTIFACTD_NOTIFY__WEBHOOK", "https://chat.example.com/hooks/s3cret")
+    config = load_config(file)
+    assert (config.notify.webhook, config.notices()) == ("https://chat.example.com/hooks/s3cret", ())
 
 
 def test_limits() -> None:

@@ -183,7 +183,7 @@ def test_without_the_extra_event_files_of_a_preset_are_live_artifacts_and_it_is_
     assert of_route.what.startswith('watch[3].route[0].match = "**/*tfevents*" needs what reads')
     for notice in (of_preset, of_route):
         assert notice.cure == str(installation.here().with_extra("tensorboard"))
-        assert str(notice) == f"{notice.what}. To have them told: {notice.cure}"
+        assert str(notice) == f"{notice.what}. What mends it: {notice.cure}"
 
 
 # -- what is said of them --------------------------------------------------------------------------------------------

@@ -136,5 +136,47 @@ class TestReadableByOthers:
         (tmp_path / "config.toml").chmod(0o600)
         assert list(credentials.readable_by_others(config, around(tmp_path))) == []
 
-    def test_passwords_of_urls_are_known(self, config: Config) -> None:
-        assert list(credentials.urls_with_password(config)) == ["hunter22"]
+    def test_secrets_of_urls_are_known(self, tmp_path: Path, config: Config) -> None:
+        assert list(credentials.secrets_of(config)) == ["hunter22"]
+        notify = {"webhook": "https://me:hunter23@chat/hooks/s3cret?key=x"}
+        told = Config.model_validate({"watch": [{"path": tmp_path}], "notify": notify})
+        assert list(credentials.secrets_of(told)) == ["hunter23", "/hooks/s3cret?key=x"]
+        relay = {"notify": {"webhook": "http://localhost:9000/"}}
+        assert list(credentials.secrets_of(Config.model_validate({"watch": [{"path": tmp_path}], **relay}))) == []
+
+    def test_a_webhook_in_a_file_for_all_to_read(self, tmp_path: Path) -> None:
+        (tmp_path / "drop").mkdir()
+        file = tmp_path / "config.toml"
+        plain = f'state_dir = "{tmp_path}/state"\n[[watch]]\npath = "{tmp_path}/drop"\n'
+        file.write_text(f'{plain}[notify]\nwebhook = "https://chat.example.com/hooks/s3cret"\n')
+        file.chmod(0o644)
+        (finding,) = credentials.readable_by_others(load_config(file), around(tmp_path))
+        assert finding.detail == f"{file} holds a webhook's secret, and other users can read it"
+        assert finding.cure.startswith(f"chmod 600 {file}; or move it")
+        assert finding.cure.endswith("ARTIFACTD_NOTIFY__WEBHOOK=…")
+        assert "s3cret" not in f"{finding}"
+        file.chmod(0o600)
+        assert list(credentials.readable_by_others(load_config(file), around(tmp_path))) == []
+
+    def test_what_stands_in_a_variable_is_in_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "drop").mkdir()
+        file = tmp_path / "config.toml"
+        file.write_text(f'state_dir = "{tmp_path}/state"\n[[watch]]\npath = "{tmp_path}/drop"\n')
+        file.chmod(0o644)
+        monkeypatch.setenv("ARTIFACTD_NOTIFY__WEBHOOK", "https://chat.example.com/hooks/s3cret")
+        monkeypatch.setenv("ARTIFACTD_MLFLOW__TRACKING_URI", "http://u:hunter22@h")
+        config = load_config(file)
+        assert config.notify.wanted
+        assert list(credentials.readable_by_others(config, around(tmp_path))) == []
+
+    def test_keys_that_the_configuration_names(self, tmp_path: Path) -> None:
+        files = [tmp_path / "webhook.key", tmp_path / "token"]
+        for file in files:
+            file.touch()
+            file.chmod(0o644)
+        notify = {"webhook": "https://h/x", "secret_file": files[0]}
+        config = Config.model_validate(
+            {"state_dir": tmp_path, "watch": [{"path": "/d"}], "notify": notify, "metrics": {"token_file": files[1]}}
+        )
+        findings = list(credentials.readable_by_others(config, around(tmp_path)))
+        assert [finding.cure for finding in findings] == [f"chmod 600 {file}" for file in files]

@@ -31,6 +31,7 @@ def test_it_says_all_there_is() -> None:
     assert data["version"] == 1
     assert (data["host"], data["state_dir"], data["status"]) == ("node-7", "/var/lib/artifactd", "3 waiting, 1 failed")
     assert data["at"] == "1970-01-01T00:01:01Z"
+    assert data["test"] is False
     assert data["troubles"][0] == {
         "kind": "failure", "subject": "/d/e/r", "detail": "it is so", "next_step": "do that",
         "since": "1970-01-01T00:00:01Z", "new": True,
@@ -48,6 +49,12 @@ def test_the_line_for_people_is_short() -> None:
     assert (
         text(news, "h") == "artifactd on h: " + "; ".join(f"failure: /{n}: it is so" for n in range(3)) + "; and 6 more"
     )
+
+
+def test_a_test_says_that_it_is_one() -> None:
+    data = as_json(News(0.0, (), 0, ()), host="node-7", state_dir="/s", status="", test=True)
+    message = json.loads(data)
+    assert (message["test"], message["text"]) == (True, "artifactd on node-7: this is a test")
 
 
 def test_no_secret_leaves_the_host() -> None:

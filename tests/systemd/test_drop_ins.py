@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from artifactd.notify.send import signature
+from notify_support import hook
 from stores import seaweed as keys
 from stores.running import NotThereError
 from stores.servers import ADMIN, basic_auth
@@ -16,9 +18,11 @@ from support import Oracle, wait_for
 from systemd.box import SOURCES, Box
 from systemd.host import UNIT, Host
 
-PAGE = (SOURCES / "docs" / "stores-objects.md").read_text()
+PAGE = "".join((SOURCES / "docs" / name).read_text() for name in ("stores-objects.md", "notify.md"))
 DROP_INS = dict(re.findall(r"```ini\n# /etc/systemd/system/artifactd\.service\.d/(\w+)\.conf\n(.*?)```", PAGE, re.S))
 """As they are documented."""
+
+TRY = re.findall(r"(?m)^(artifactd check --notify .*?) +# as root$", PAGE)[0]
 
 ONLY_LOCALHOST = "[Service]\nIPAddressDeny=any\nIPAddressAllow=localhost\n"
 
@@ -149,3 +153,40 @@ def test_a_check_as_the_unit_has_what_only_root_may_read(booted: Box, tmp_path: 
         assert booted.run("find", "/run/systemd/system", "-mindepth", "1") == ""
         assert "is not known to systemd" in booted.run("artifactd", "check", "--as", "nothing", check=False)
         assert "does not start `artifactd run`" in booted.run("artifactd", "check", "--as", "dbus", check=False)
+
+
+def test_a_webhook_comes_by_the_environment_and_its_key_by_load_credential(host: Host) -> None:
+    key = host.box.etc / "webhook.key"
+    key.write_text("hunter22")
+    key.chmod(0o600)
+
+    def configured(more: str = "") -> None:
+        host.configure(more=f'state_dir = "/var/lib/artifactd"\n[notify]\ndisk = "1000TiB"\n{more}')
+
+    def about_the_key() -> dict[str, str]:
+        found = json.loads(host.box.run("artifactd", "doctor", "--as", "artifactd", "--json", check=False))["findings"]
+        (finding,) = [finding for finding in found if finding["what"] == "the webhook's key"]
+        return dict(finding)
+
+    with hook() as server:
+        with (host.box.etc / "environment").open("a") as file:
+            file.write(f"ARTIFACTD_NOTIFY__WEBHOOK={server.url}\n")
+        configured('secret_file = "/etc/artifactd/webhook.key"\n')
+        host.start()
+        wait_for(lambda: "webhook.key cannot be read" in host.last_words(), "root's is nobody else's", 60)
+        finding = about_the_key()
+        assert (finding["level"], finding["cure"]) == (
+            "wrong", "chgrp artifactd /etc/artifactd/webhook.key && chmod 640 /etc/artifactd/webhook.key",
+        )  # fmt: skip
+        host.drop_in(DROP_INS["webhook"], "webhook")
+        configured()
+        host.box.path("/var/lib/artifactd/notify.json").unlink()  # else it is told with the next period
+        host.systemctl("restart", UNIT)
+        told = wait_for(lambda: server.requests, "it is told", 60)
+        assert [trouble["kind"] for trouble in told[0].data["troubles"]] == ["disk"]
+        assert told[0].headers["X-Artifactd-Signature"] == signature(b"hunter22", told[0].body)
+        assert about_the_key()["level"] == "ok"
+        checks = json.loads(host.box.run(*TRY.split(), "--json", timeout=120))["checks"]
+        assert [check["ok"] for check in checks if check["what"] == "message"] == [True]
+        assert server.requests[-1].data["test"] is True
+        assert server.requests[-1].headers["X-Artifactd-Signature"] == signature(b"hunter22", server.requests[-1].body)

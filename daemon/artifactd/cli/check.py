@@ -19,7 +19,7 @@ from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.as_unit import AsOption, run_as
 from artifactd.config import Config, WatchConfig, masked
-from artifactd.errors import ArtifactdError
+from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger import LedgerError, Report
 from artifactd.ledger.report import holder
 from artifactd.secrets import mask
@@ -60,6 +60,10 @@ def check(
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
     as_: AsOption = None,
+    notify: Annotated[
+        bool,
+        typer.Option("--notify", help="Also send a message, marked as a test, to whom [notify] names."),
+    ] = False,
 ) -> None:
     """See whether the configuration, the watched folders, the server and the stores work.
 
@@ -69,12 +73,19 @@ def check(
     Exits with 0 when all is in order, else with 1.
     """
     if as_ is not None:
-        given = {"": directory, "--config": config, "--state-dir": state_dir, "--json": json_}
+        given = {"": directory, "--config": config, "--state-dir": state_dir, "--json": json_, "--notify": notify}
         raise typer.Exit(run_as(as_, "check", given))
     settings = service_config(config, state_dir, directory=directory)
+    if notify and not settings.notify.wanted:
+        raise UsageError(
+            "--notify: nobody would be told, since [notify] names no command and no webhook",
+            "Write one of them; what stands in the service's environment alone must be in this one, too",
+        )
     if not json_:
         _print_config(settings)
     rows = list(_rows(settings, quiet=json_))
+    if notify:
+        rows += _told(settings, quiet=json_)
     in_order = all(row.ok for row in rows)
     if json_:
         checks = [dataclasses.asdict(row) for row in rows]
@@ -114,6 +125,23 @@ def _rows(config: Config, *, quiet: bool) -> Iterator[Row]:
         return
     with console.status("Writing one small object into each store and reading it back …"):
         yield from map(_probed, probe(question))
+
+
+def _told(config: Config, *, quiet: bool) -> list[Row]:
+    from artifactd.notify.rehearsal import rehearse  # noqa: PLC0415 (a check that tells nobody does without)
+
+    console = common.messages()
+    waiting = contextlib.nullcontext() if quiet or not console.is_terminal else console.status("Sending a test …")
+    rows = []
+    with waiting:
+        for told in rehearse(config):
+            seconds = round(told.seconds, 2)
+            if told.error is None:
+                rows.append(Row("message", told.name, True, "a test was sent, and taken", seconds=seconds))
+            else:
+                reason, cure = mask(told.error.problem), mask(told.error.cure)
+                rows.append(Row("message", told.name, False, reason, cure, seconds))
+    return rows
 
 
 def _probed(step: Step) -> Row:

@@ -19,7 +19,7 @@ from artifactd.cli.status import as_data
 from artifactd.config import Config, ConfigError, masked
 from artifactd.doctor import Finding, Level, Surroundings, bundle, examine, examine_without
 from artifactd.doctor.checkup import report_of
-from artifactd.doctor.credentials import urls_with_password
+from artifactd.doctor.credentials import secrets_of
 from artifactd.doctor.versions import versions
 from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger.schema import FILE_NAME, VERSION, written_version
@@ -80,7 +80,7 @@ def doctor(
     else:
         _print(findings)
     if bundle_ is not None:
-        secrets = () if settings is None else tuple(urls_with_password(settings))
+        secrets = () if settings is None else tuple(secrets_of(settings))
         bundle.write(bundle_, _members(settings, mistakes, data), secrets)
         common.say(f"Written: {tables.path(bytes(bundle_))} (look through it before you give it away)")
     raise typer.Exit(0 if in_order else 1)

@@ -22,20 +22,31 @@ class Notice(NamedTuple):
     cure: str
 
     def __str__(self) -> str:
-        return f"{self.what}. To have them told: {self.cure}"
+        return f"{self.what}. What mends it: {self.cure}"
 
 
 def notices(config: BaseModel) -> tuple[Notice, ...]:
     """Give one for each key that is set and does not do, as it is installed here, all that it says."""
-    return tuple(Notice(what, str(installation.here().with_extra(EXTRA))) for what in _extras(config))
+    return (*_extras(config), *_unsigned(config))
 
 
-def _extras(config: BaseModel) -> Iterator[str]:
+def _extras(config: BaseModel) -> Iterator[Notice]:
+    cure = str(installation.here().with_extra(EXTRA))
     for index, watch in enumerate(getattr(config, "watch", ())):
         if lacks_reader(watch.preset):
             key = f"watch[{index}].preset = {shown(watch.preset)}"
-            yield f"{key} {_LACKS}: their scalars are not told"
+            yield Notice(f"{key} {_LACKS}: their scalars are not told", cure)
         for number, route in enumerate(watch.route):
             if route.kind == "metrics" and MARK.decode() in route.match and not is_installed():
                 key = f"watch[{index}].route[{number}].match = {shown(route.match)}"
-                yield f"{key} {_LACKS}: they fail, though they are stored"
+                yield Notice(f"{key} {_LACKS}: they fail, though they are stored", cure)
+
+
+def _unsigned(config: BaseModel) -> Iterator[Notice]:
+    # No mistake: the webhook may stand in the service's environment alone, and others read the file, too.
+    notify = getattr(config, "notify", None)
+    if notify is not None and notify.secret_file is not None and notify.webhook is None:
+        key = f"notify.secret_file = {shown(str(notify.secret_file))}"
+        yield Notice(
+            f"{key} signs nothing: there is no webhook", "Write one, or set ARTIFACTD_NOTIFY__WEBHOOK here as well"
+        )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field
 
 from artifactd.config.fields import AbsolutePath, Period, Size, Table
 from artifactd.config.problems import Mistake, shown
@@ -81,13 +81,6 @@ class NotifyConfig(Table):
     lag: Period = 3600.0
     disk: Size = 2**30
     every: Period = 900.0
-
-    @field_validator("secret_file")
-    @classmethod
-    def _signs_something(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is not None and info.data.get("webhook", "") is None:  # "": it is wrong itself
-            raise Mistake("it is set, and there is no webhook to sign for", "write webhook too, or remove secret_file")
-        return value
 
     @property
     def wanted(self) -> bool:

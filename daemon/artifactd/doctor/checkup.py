@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from artifactd.config import Config, ConfigError, WatchConfig
-from artifactd.doctor import credentials, disk, host, journal, server, state, stores, versions
+from artifactd.doctor import credentials, disk, host, journal, named, server, state, stores, versions
 from artifactd.doctor.finding import Finding, Level, looked, notice, wrong
 from artifactd.doctor.surroundings import Surroundings
 from artifactd.errors import ArtifactdError
@@ -68,6 +68,7 @@ def _here(config: Config, report: Report | None, around: Surroundings) -> Iterat
     yield from looked("ledger", partial(state.ledger, folder))
     yield from looked("watched folders", lambda: _watched(config, report, around))
     yield from looked("journal", partial(journal.journal, config.log, around))
+    yield from looked("[notify] and [metrics]", partial(named.named, config, around))
     for lacking in config.notices():
         yield notice("configuration", lacking.what, lacking.cure)
 

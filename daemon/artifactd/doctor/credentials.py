@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import stat
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from artifactd.config import Config
-from artifactd.doctor import ends
+from artifactd.doctor import ends, serving
 from artifactd.doctor.disk import quoted
 from artifactd.doctor.finding import Finding, notice, ok, wrong
 from artifactd.doctor.surroundings import Surroundings
@@ -21,6 +23,7 @@ from artifactd.tracking.contact import Contact
 _WHAT = "credentials"
 _OWN_FILE = "~/.mlflow/credentials"
 _TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 (a variable's name)
+_WEBHOOK = "ARTIFACTD_NOTIFY__WEBHOOK"
 _OTHER_WAYS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 _RESTART = "in the service's environment (EnvironmentFile= of the unit), then systemctl restart artifactd"
 
@@ -112,30 +115,73 @@ def named_certificates(around: Surroundings) -> Iterator[Finding]:
 
 def readable_by_others(config: Config, around: Surroundings) -> Iterator[Finding]:
     """Files with secrets that other users of this host can read."""
-    for path, holds in _files(config, around):
-        try:
-            mode = os.stat(path).st_mode
-        except OSError:
-            continue
-        if stat.S_IMODE(mode) & 0o044:
-            yield notice(
-                "secrets in files", f"{printable(os.fsencode(path))} holds {holds}, and other users can read it",
-                f"chmod 600 {quoted(Path(path))}",
-            )  # fmt: skip
+    for path, holds in _own_files(around):
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(os.stat(path).st_mode) & 0o044:
+                yield _readable(Path(path), holds, f"chmod 600 {quoted(Path(path))}")
+    who = serving.account(config.state_dir, around)
+    for file, holds, elsewhere in _files_of_service(config):
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            if serving.seen_by_others(who, status):
+                yield _readable(file, holds, serving.only_for(who, file, status) + elsewhere)
 
 
-def _files(config: Config, around: Surroundings) -> Iterable[tuple[str, str]]:
+def _readable(path: Path, holds: str, cure: str) -> Finding:
+    said = f"{printable(os.fsencode(path))} holds {holds}, and other users can read it"
+    return notice("secrets in files", said, cure)
+
+
+def _own_files(around: Surroundings) -> Iterable[tuple[str, str]]:
     environ = around.environ
     yield around.home(_OWN_FILE), "MLflow's credentials"
     yield environ.get("NETRC") or around.home("~/.netrc"), "logins"
     yield around.home(environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"), "keys for S3"
     yield environ.get("GOOGLE_APPLICATION_CREDENTIALS", ""), "a key for Google"
-    if config.source != "defaults" and any(urls_with_password(config)):
-        yield config.source, "a password in a URL"
 
 
-def urls_with_password(config: Config) -> Iterator[str]:
-    """Passwords that stand in the URLs of a configuration, as they stand there."""
+def _files_of_service(config: Config) -> Iterator[tuple[Path, str, str]]:
+    """Files of the administrator's that the service reads: what each holds, and where else that may stand."""
+    if config.source != "defaults":
+        file = Path(config.source)
+        passwords, webhook = _standing_in(file)
+        if webhook:
+            yield file, "a webhook's secret", f"; or move it into the service's environment: {_WEBHOOK}=…"
+        elif passwords:
+            yield file, "a password in a URL", ""
+    if config.notify.secret_file is not None:
+        yield config.notify.secret_file, "the webhook's key", ""
+    if config.metrics.token_file is not None:
+        yield config.metrics.token_file, "the token for metrics", ""
+
+
+def _standing_in(file: Path) -> tuple[bool, bool]:
+    """Whether a password and a webhook's secret stand in a configuration file itself: a variable may be the source."""
+    with contextlib.suppress(OSError, ValueError):
+        data = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        mlflow, notify = ({} if not isinstance(of := data.get(key), dict) else of for key in ("mlflow", "notify"))
+        uris = [uri for key in ("tracking_uri", "artifact_location") if isinstance(uri := mlflow.get(key), str)]
+        webhook = notify.get("webhook")
+        return any(map(_password, uris)), isinstance(webhook, str) and any(_of_webhook(webhook))
+    return False, False
+
+
+def secrets_of(config: Config) -> Iterator[str]:
+    """Secrets that stand in the URLs of a configuration, as they stand there."""
     for uri in (config.tracking_uri, config.mlflow.artifact_location or ""):
-        if password := urlsplit(uri).password:
+        if password := _password(uri):
             yield password
+    yield from _of_webhook(config.notify.webhook or "")
+
+
+def _password(uri: str) -> str | None:
+    return urlsplit(uri).password
+
+
+def _of_webhook(url: str) -> Iterator[str]:
+    """What follows the host, which is the secret of most, and the password before it."""
+    parts = urlsplit(url)
+    if parts.password:
+        yield parts.password
+    if parts.path.strip("/") or parts.query:
+        yield urlunsplit(("", "", parts.path, parts.query, ""))

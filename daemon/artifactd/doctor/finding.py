@@ -23,7 +23,7 @@ class Level(enum.StrEnum):
     NOTICE = "notice"
     """It works, and may not always; or it could not be looked at."""
     WRONG = "wrong"
-    """Files are kept from being delivered, or will be."""
+    """Files are kept from being delivered, or people from being told; or will be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from artifactd.ledger.report import holder
 from artifactd.watching.mounts import inotify_limit, kernel_setting
 
 _PID = re.compile(r"\(pid (\d+)\)")
-_OF_CREDENTIALS = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_")
-"""Beginnings of variables that say who asks, and whom."""
+_OF_CREDENTIALS = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "ARTIFACTD_NOTIFY__", "ARTIFACTD_METRICS__")
+"""Beginnings of variables that say who asks, and whom; or that are secrets, or name where one lies."""
 
 _NOT_OF_CREDENTIALS = ("MLFLOW_CONFIGURE_LOGGING", "MLFLOW_DISABLE_TELEMETRY")
 

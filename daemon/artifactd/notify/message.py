@@ -17,7 +17,7 @@ _NAMED = 3
 """Troubles that the line for people names."""
 
 
-def as_json(news: News, *, host: str, state_dir: str, status: str) -> bytes:
+def as_json(news: News, *, host: str, state_dir: str, status: str, test: bool = False) -> bytes:
     """What is sent.
 
     Args:
@@ -25,6 +25,7 @@ def as_json(news: News, *, host: str, state_dir: str, status: str) -> bytes:
         host: This host's name.
         state_dir: Which service of this host it is.
         status: The line that ``systemctl status`` shows.
+        test: It only tries whether messages arrive, and `news` has nothing to tell.
 
     Returns:
         UTF-8, without line breaks, secrets masked.
@@ -35,7 +36,8 @@ def as_json(news: News, *, host: str, state_dir: str, status: str) -> bytes:
         "host": host,
         "state_dir": state_dir,
         "at": _iso(news.at),
-        "text": text(news, host),
+        "test": test,
+        "text": f"artifactd on {host}: this is a test" if test else text(news, host),
         "status": status,
         "troubles": [
             {
