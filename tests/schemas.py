@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ _CHECKED = {"type", "const", "enum", "pattern", "minimum", "required", "properti
 _SAID = {"$schema", "$defs", "title", "description", "contentEncoding", "format"}
 
 
+@functools.cache
 def schema_of(name: str) -> dict[str, Any]:
     """A schema by its name, as ``status``."""
     schema: dict[str, Any] = json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8"))

@@ -114,6 +114,9 @@ def test_a_translated_page_has_the_same_blocks_and_tables(english: str, portugue
     for what, mark in (("headings", r"(?m)^#+ "), ("rows", r"(?m)^\|"), ("points", r"(?m)^- ")):
         here, there = (len(re.findall(mark, text)) for text in prose)
         assert here == there, f"{what}: {here} and {there}"
+    first = r"(?m)^\| (`.*?) \| "
+    names = [[re.findall(r"`[^`]+`", cell) for cell in re.findall(first, text)] for text in prose]
+    assert names[0] == names[1], "rows in another order"
 
 
 def test_the_pod_of_the_page_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ class Service:
                 layout=watch.layout,
             )
         for notice in config.notices():
-            self._log.warning("not in this version", notice=notice)
+            self._log.warning("not installed here", notice=notice)
 
     def _waking(self, engine: Engine, handler: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
         def handle(_number: int, _frame: FrameType | None) -> None:
