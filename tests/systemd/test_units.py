@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from artifactd.unit import unit_text
 from support import wait_for
-from systemd.box import Box
+from systemd.box import SOURCES, Box
 from systemd.host import Host, embed, install_template
 
 TEMPLATE = "artifactd@.service"
@@ -17,6 +19,17 @@ def test_systemd_finds_nothing_wrong(booted: Box) -> None:
         # An unknown value is only told on stderr, and the exit code is 0.
         assert booted.run("systemd-analyze", "verify", "--man=no", path) == ""
         booted.run("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", path)
+
+
+def test_the_check_of_the_page_asks_as_the_service_will(host: Host) -> None:
+    page = (SOURCES / "docs" / "install.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"(?m)^systemd-run .* artifactd check$", page)
+    host.box.run("ln", "-s", "/opt/artifactd/bin/artifactd", "/usr/local/bin/artifactd")
+    with (host.box.etc / "environment").open("a") as environment:
+        environment.write("MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
+    said = host.box.run(*command.split(), check=False)
+    assert re.search(r"FAILED +tracking server +http://127\.0\.0\.1:9", said), said
+    assert re.search(r"ok +watched folder +/data/drop", said), said
 
 
 def test_two_instances_at_once(booted: Box) -> None:
