@@ -38,20 +38,22 @@ _METRICS_HEAD = """# Metrics
 As the code names them; [metrics and health](../metrics.md) says how they are served and what they are good for.
 
 """
-_STATUS_HEAD = """# JSON
+_JSON_HEAD = """# JSON
 
-What programs may rely on. Keys may come, and none of these goes.
-
-## `artifactd status --json`
-
-As a schema: [status.schema.json](../status.schema.json).
+What programs may rely on. Keys may come, and none of these goes. Each part has its schema as a file.
 """
-_MANIFEST_HEAD = """
-## The manifest
-
-`artifactd/manifest.json` in a run; what it is for stands in [its page](../manifest.md). As a schema:
-[manifest.schema.json](../manifest.schema.json).
-"""
+_JSON = (
+    ("`artifactd status --json`", "With `--watch` one such object a line, until it is ended.", "status"),
+    ("`artifactd check --json`", "", "check"),
+    ("`artifactd doctor --json`", "", "doctor"),
+    ("`artifactd explain --json`", "A list: an entry for each path that was asked for.", "explain"),
+    ("`artifactd sync --json`", "", "sync"),
+    ("`artifactd verify --json`", "", "verify"),
+    ("`artifactd ls --json`", "A list.", "ls"),
+    ("The message of `[notify]`", "[Its page](../notify.md) says when it is sent, and how it is signed.", "notify"),
+    ("The manifest", "`artifactd/manifest.json` in a run; [its page](../manifest.md) says what for.", "manifest"),
+)
+"""Each part of the page: heading, what is to be said first, whose schema."""
 _CODES_HEAD = """# Error codes
 
 An error whose cause is known ends with its code, as `[AD301]`: in `status`, `explain`, `sync`, `exec`, `check`,
@@ -299,35 +301,38 @@ class _Root:
 
 
 def schemas() -> str:
-    """The keys of what is printed or stored as JSON."""
-    parts = [_STATUS_HEAD, _schema("status.schema.json"), _MANIFEST_HEAD, _schema("manifest.schema.json")]
-    return "\n".join(parts).rstrip() + "\n"
+    """The keys of what is printed, sent or stored as JSON."""
+    parts = [_JSON_HEAD]
+    for heading, said, name in _JSON:
+        file = f"{name}.schema.json"
+        parts += [f"## {heading}\n", f"{said} As a schema: [{file}](../{file}).\n".lstrip(), *_tables(file)]
+    return "\n".join(parts)
 
 
-def _schema(name: str) -> str:
-    schema = json.loads((PROJECT / "docs" / name).read_text(encoding="utf-8"))
-    return "\n".join(["| key | type | what |", "|---|---|---|", *_keys(schema, "", schema)]) + "\n"
+def _tables(file: str) -> Iterator[str]:
+    """One table, or one for each kind of entry where a list has several."""
+    schema = json.loads((DOCS / file).read_text(encoding="utf-8"))
+    if schema["type"] != "array":
+        yield _table(schema)
+        return
+    for kind in schema["items"]["oneOf"]:
+        entry = schema["$defs"][kind["$ref"].rpartition("/")[2]]
+        yield f"{entry['title']}:\n"
+        yield _table(entry)
 
 
-def _keys(schema: dict[str, Any], at: str, whole: dict[str, Any]) -> Iterator[str]:
+def _table(schema: dict[str, Any]) -> str:
+    return "\n".join(["| key | type | what |", "|---|---|---|", *_keys(schema)]) + "\n"
+
+
+def _keys(schema: dict[str, Any], at: str = "") -> Iterator[str]:
     for name, inner in schema.get("properties", {}).items():
-        found = _resolved(inner, whole)
-        kind = found.get("type", "")
-        kinds = " or ".join([kind] if isinstance(kind, str) else kind) or ("constant" if "const" in found else "")
-        said = " ".join(str(inner.get("description", found.get("description", ""))).split()).replace("|", "\\|")
-        yield f"| `{at}{name}` | {kinds} | {said} |"
-        below = _resolved(found.get("items", {}), whole)
-        yield from _keys(below or found, f"{at}{name}{'[]' if below else ''}.", whole)
-
-
-def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    reference = schema.get("$ref")
-    if reference is None:
-        return schema
-    found: Any = whole
-    for part in str(reference).removeprefix("#/").split("/"):
-        found = found[part]
-    return dict(found)
+        kind = inner.get("type", "constant")
+        kinds = kind if isinstance(kind, str) else " or ".join(kind)
+        yield f"| `{at}{name}` | {kinds} | {_cell(inner.get('description'))} |"
+        # What is referred to has a table of its own.
+        below = inner.get("items", {})
+        yield from _keys(below or inner, f"{at}{name}{'[]' if below else ''}.")
 
 
 # -- exit codes ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import typer
 from artifactd import __version__
 from artifactd.cli import app
 
+_TYPE = re.compile(r" <[a-z\[\]]+>$")
 _MARKUP = re.compile(r"\[(/|bold|dim|/bold|/dim)\]")
 
 _FILES = (
@@ -80,7 +81,9 @@ def _command(name: str, command: Any, parent: Any) -> list[str]:
     for paragraph in (command.help or "").split("\n\n"):
         lines += [roff(" ".join(paragraph.split())), ".PP"]
     for term, text in records:
-        lines += [".TP", f".B {roff(' '.join(str(term).split()))}", roff(" ".join(str(text).split()))]
+        # Of what type an argument is for Python says nothing to who reads this.
+        name = _TYPE.sub("", " ".join(str(term).split()))
+        lines += [".TP", f".B {roff(name)}", roff(" ".join(str(text).split()))]
     if command.epilog:
         lines += [".PP", roff(command.epilog)]
     return lines

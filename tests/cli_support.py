@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -25,13 +26,17 @@ from artifactd.tracking.runs import RunSpec, prepare_run
 from artifactd.tracking.server import connect
 from artifactd.watching.inside import open_root
 from artifactd.watching.scan import walk
+from schemas import hold
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
 def call(*args: str | Path) -> Result:
-    """A command, in this process."""
-    return CliRunner().invoke(app, [str(arg) for arg in args])
+    """A command, in this process; what it prints as JSON is held against the schema that programs rely on."""
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    if "--json" in args and done.stdout:
+        hold(json.loads(done.stdout), str(args[0]))
+    return done
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from artifactd.manifest import is_manifest
 from artifactd.names import decode_path
 from artifactd.standing import read
 from made_store import copy_store
+from schemas import hold
 
 T = TypeVar("T")
 
@@ -165,6 +166,7 @@ class Program:
                 data: dict[str, Any] = json.loads(json.dumps(as_data(read(report, self.state))))
         except (ArtifactdError, sqlite3.Error):
             return {}
+        hold(data, "status")
         return data
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:

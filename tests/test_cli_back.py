@@ -112,6 +112,10 @@ def test_verify(book: Book, tmp_path: Path, mlflow_server: MlflowServer) -> None
     assert "artifactd retry" in done.stdout
     assert ask(book, "retry", book.drop).stdout == "1 file due again\n"
     assert ask(book, "verify", RUN_ID).exit_code == 1
+    one = json.loads(ask(book, "ls", book.drop / tmp_path.name / "one", "--json").stdout)[0]["run_id"]
+    next(mlflow_server.artifact_root.glob(f"*/{one}/artifacts/model.pt")).unlink()
+    listed = json.loads(ask(book, "verify", "--json").stdout)
+    assert [(f["artifact_path"], f["retry_sends_it"]) for f in listed["findings"]] == [("model.pt", True)]
 
 
 def test_the_server_is_away(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,10 +41,12 @@ def test_every_command_has_help_with_an_example_and_the_common_options(command: 
     assert f"Example: artifactd {command} " in done.stdout
     assert "--state-dir" in done.stdout
     assert "--config" in done.stdout
+    assert "bool" not in done.stdout, "flags take no value"
 
 
 def test_the_commands_help_is_that_of_the_overview() -> None:
     overview = call("--help").stdout
+    assert "bool" not in overview
     for command, line in _COMMANDS.items():
         assert command in overview
         assert line[:30] in overview

@@ -25,6 +25,7 @@ from artifactd.ledger import Blockage, FileId
 from artifactd.runfolder import MARKERS
 from artifactd.standing import read
 from cli_support import RUN_ID, Book, call, own_environment
+from schemas import hold
 from support import environment, wait_for
 
 
@@ -204,7 +205,9 @@ def test_watch_shows_each_change_and_ends_by_ctrl_c(book: Book) -> None:
         assert json.loads(watching.stdout.readline())["pending"] == 0
         book.write("e/r/a")
         book.look()
-        assert json.loads(watching.stdout.readline())["pending"] == 1
+        changed = json.loads(watching.stdout.readline())
+        hold(changed, "status")
+        assert changed["pending"] == 1
         watching.send_signal(signal.SIGINT)
         wait_for(lambda: watching.poll() is not None, "Ctrl-C ends it", 10)
     finally:

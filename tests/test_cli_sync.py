@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli_support import own_environment
 from conftest import MlflowServer
+from schemas import hold
 from support import Oracle, environment, free_port
 
 
@@ -40,6 +42,12 @@ def sync(drop: Path, *args: str, server: str) -> subprocess.CompletedProcess[str
     )
 
 
+def data_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(done.stdout)
+    hold(data, "sync")
+    return data
+
+
 def write(drop: Path, rel: str, content: str = "x") -> Path:
     path = drop / rel
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +68,7 @@ def test_a_folder_is_delivered_and_a_part_of_it_too(drop: Path, mlflow_server: M
     config = drop.parent / "config.toml"
     config.write_text(f'[[watch]]\npath = "{drop}"\n')
     part = sync(drop, str(drop / "sync" / "two"), "--config", str(config), "--json", server=mlflow_server.uri)
-    assert json.loads(part.stdout)["stored"] == 1
+    assert data_of(part)["stored"] == 1
     names = {r.info.run_name: r.info.run_id for r in Oracle(mlflow_server.uri).runs("sync")}
     files = {n: {f.path for f in Oracle(mlflow_server.uri).client.list_artifacts(i)} for n, i in names.items()}
     assert files == {"one": {"a", "b"}, "two": {"c", "new"}}
@@ -80,6 +88,8 @@ def test_a_server_that_is_away_is_75_and_says_what_waits(drop: Path) -> None:
     assert kept, "there is a ledger"
     assert b"hunter22" not in b"".join(kept)
     assert "Traceback" not in done.stderr
+    left = data_of(sync(drop, str(drop), "--deadline", "1s", "--json", server=server))["left"]
+    assert {(file["path"], file["kind"]) for file in left} == {(str(path), "transient"), (str(other), "transient")}
 
 
 def test_what_failed_is_listed_with_its_cure_and_exit_3(drop: Path) -> None:
@@ -91,7 +101,7 @@ def test_what_failed_is_listed_with_its_cure_and_exit_3(drop: Path) -> None:
     assert "2 failed, 0 left" in done.stdout
     assert "artifactd.toml is wrong: 'nmae' is not a key of this file; did you mean 'name'?" in done.stdout
     assert f"    {path}\n" in done.stdout
-    data = json.loads(sync(drop, str(drop), "--json", server=server).stdout)
+    data = data_of(sync(drop, str(drop), "--json", server=server))
     assert {f["path"] for f in data["failed"]} == {str(path), str(path.parent / "artifactd.toml")}
     assert data["left"] == []
 

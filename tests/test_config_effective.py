@@ -1,4 +1,4 @@
-"""The effective configuration as it is shown, what has no effect yet, and the example."""
+"""The effective configuration as it is shown, what it lacks, and the example."""
 
 from __future__ import annotations
 

@@ -47,6 +47,16 @@ def test_these_pages_do_name_tests(name: str) -> None:
     assert len({function for _, function in _TEST.findall(text_of(PROJECT / "docs" / name)) if function}) > 30
 
 
+def test_the_page_on_security_says_which_of_its_tests_are_left_out_of_the_many() -> None:
+    page = text_of(PROJECT / "docs" / "security.md")
+    head = page.partition("\n## ")[0]
+    apart = {path.name for room in ("browser", "systemd") for path in (TESTS / room).glob("test_*.py")}
+    assert {file for file, _ in _TEST.findall(page)} & apart == {file for file, _ in _TEST.findall(head)}
+    for room in ("browser", "systemd"):
+        assert f"--ignore=tests/{room}" in text_of(PROJECT / "Makefile")
+        assert f"`make test-{room}`" in head
+
+
 @pytest.mark.parametrize("name", ["security.md", "architecture.md"])
 def test_each_module_that_a_page_names_is_there(name: str) -> None:
     named = {module for module in _MODULE.findall(text_of(PROJECT / "docs" / name)) if "test_" not in module}

@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 import reference
 import site_hook
 from artifactd.causes import CAUSES
-from artifactd.cli.status import as_data
+from artifactd.cli import app
 from artifactd.config import Config, load_config
 from artifactd.config.schema import all_keys, field_at, table_of
-from artifactd.ledger import Report
 from artifactd.runfolder import parse_settings
-from artifactd.standing import read
-from cli_support import Book
-from test_manifest import check
 from test_readme import clean  # noqa: F401  (a fixture)
 
 PROJECT = Path(__file__).parent.parent
@@ -67,23 +64,22 @@ def test_each_key_is_explained_where_users_read_it_first() -> None:
     assert set(said) <= set(keys), "a key that is not there is explained"
 
 
-def test_the_schema_of_status_is_that_of_the_code(tmp_path: Path) -> None:
-    book = Book(tmp_path)
-    try:
-        book.write("e/r/a")
-        book.look()
-        book.deliver()
-        book.write("e/s/b")
-        book.look()
-        report = Report(book.state)
-        data = as_data(read(report, book.state))
-        report.close()
-    finally:
-        book.close()
-    assert data["runs"]
-    assert data["watches"]
-    schema = yaml.safe_load((DOCS / "status.schema.json").read_text(encoding="utf-8"))
-    check(data, schema)
+def test_each_command_that_prints_json_is_in_the_reference() -> None:
+    group: Any = typer.main.get_command(app)
+    with group.make_context("artifactd", ["status"], resilient_parsing=True) as ctx:
+        commands = [group.resolve_command(ctx, [name])[1] for name in group.commands]
+    printing = [c.name for c in commands if any("--json" in parameter.opts for parameter in c.params)]
+    assert len(printing) == 7
+    text = reference.schemas()
+    named = set(re.findall(r"(?m)^## `artifactd (\w+) --json`$", text))
+    assert named == set(printing)
+    assert set(re.findall(r"\.\./([\w.]+\.json)\)", text)) == {file.name for file in DOCS.glob("*.schema.json")}
+
+
+def test_each_key_of_json_is_explained() -> None:
+    rows = re.findall(r"(?m)^\| (`[^`]+`) \| (.*?) \| (.*) \|$", reference.schemas())
+    assert [key for key, kind, said in rows if not kind or not said] == []
+    assert len(rows) > 150
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
@@ -118,6 +114,9 @@ def test_a_translated_page_has_the_same_blocks_and_tables(english: str, portugue
     for what, mark in (("headings", r"(?m)^#+ "), ("rows", r"(?m)^\|"), ("points", r"(?m)^- ")):
         here, there = (len(re.findall(mark, text)) for text in prose)
         assert here == there, f"{what}: {here} and {there}"
+    first = r"(?m)^\| (`.*?) \| "
+    names = [[re.findall(r"`[^`]+`", cell) for cell in re.findall(first, text)] for text in prose]
+    assert names[0] == names[1], "rows in another order"
 
 
 def test_the_pod_of_the_page_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from artifactd import __version__
 from artifactd.config import load_config
 
 PROJECT = Path(__file__).parent.parent
@@ -39,16 +40,28 @@ def test_the_configuration_of_the_sidecar_is_one(tmp_path: Path) -> None:
     assert load_config(file).watch[0].run_scope == "fleet"
 
 
-def test_the_sidecar_has_the_time_that_its_hook_may_take_and_reads_only() -> None:
-    job = documents("job.yaml")["Job"]
+def job_of_the_page() -> dict[str, Any]:
+    page = (PROJECT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"(?ms)^```yaml\n(.*?)^```$", page)
+    job: dict[str, Any] = yaml.safe_load(block)
+    return job
+
+
+@pytest.mark.parametrize("job", [documents("job.yaml")["Job"], job_of_the_page()], ids=["example", "page"])
+def test_the_sidecar_has_the_time_that_its_hook_may_take_and_reads_only(job: dict[str, Any]) -> None:
     sidecar = sidecar_of(job)
     assert sidecar["restartPolicy"] == "Always"
     hook = sidecar["lifecycle"]["preStop"]["exec"]["command"]
-    (deadline,) = re.findall(r"deadline=(\d+)", hook[-1])
+    (deadline,) = re.findall(r"(?:deadline|timeout)=(\d+)", hook[-1])
     # What comes after the hook, SIGTERM, has 20 s for uploads in hand.
     assert int(deadline) + 30 <= job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     compile(hook[-1], "hook", "exec")
     assert next(mount for mount in sidecar["volumeMounts"] if mount["mountPath"] == "/drop")["readOnly"] is True
+
+
+def test_the_version_has_no_second_place_here() -> None:
+    for file in KUBERNETES.iterdir():
+        assert __version__ not in file.read_text(), file
 
 
 def test_the_last_pass_sees_what_the_sidecar_saw() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +23,8 @@ from artifactd.manifest import (
     read,
     write,
 )
+from schemas import hold
 
-SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "manifest.schema.json").read_text())
 RUN_ID = "0123456789abcdef" * 2
 names = (
     st.binary(min_size=1, max_size=20)
@@ -60,28 +59,6 @@ def a_file(path: bytes = b"a", **more: Any) -> File:
     return replace(File(path, path.decode(), 3, b"d" * 32, 10**18 + 1, 0o644, 1_700_000_000.25, 1), **more)
 
 
-def check(value: object, schema: dict[str, Any], at: str = "") -> None:
-    """What the schema says, as far as it uses the language."""
-    kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
-                             "null": type(None), "boolean": bool}  # fmt: skip
-    if "const" in schema:
-        assert value == schema["const"], at
-    if "type" in schema:
-        wanted = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-        assert isinstance(value, tuple(kinds[kind] for kind in wanted)), at
-    if "pattern" in schema and isinstance(value, str):
-        assert re.search(schema["pattern"], value), at
-    if "minimum" in schema and isinstance(value, int):
-        assert value >= schema["minimum"], at
-    if isinstance(value, dict):
-        assert set(schema["required"]) <= set(value) <= set(schema["properties"]), at
-        for key, inner in value.items():
-            check(inner, schema["properties"][key], f"{at}.{key}")
-    if isinstance(value, list):
-        for item in value:
-            check(item, schema["items"], f"{at}[]")
-
-
 @given(st.lists(files, max_size=4), st.lists(folders, max_size=3), names, checkpoints)
 def test_what_is_written_is_read_back_and_looks_as_documented(
     files: list[File], folders: list[Folder], watch: bytes, checkpoints: tuple[Checkpoint, ...]
@@ -93,7 +70,7 @@ def test_what_is_written_is_read_back_and_looks_as_documented(
     assert sorted(back.folders, key=repr) == sorted(made.folders, key=repr)
     assert replace(back, files=(), folders=()) == replace(made, files=(), folders=())
     assert back.says(made)
-    check(json.loads(text), SCHEMA)
+    hold(json.loads(text), "manifest")
 
 
 def test_it_is_the_same_text_in_whatever_order_and_a_line_a_file() -> None:

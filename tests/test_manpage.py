@@ -31,6 +31,7 @@ def test_every_command_and_option_is_in_it() -> None:
 
 def test_nothing_of_the_terminals_markup_is_left() -> None:
     assert re.findall(r"\[/?(?:bold|dim)?\](?!\.)", PAGE) == []
+    assert re.findall(r"(?m)^\.B .*[<>].*$", PAGE) == [], "types of Python's"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from artifactd.notify.bell import Bell, disk_of
 from artifactd.notify.keeping import FILE_NAME
 from cli_support import Book
 from notify_support import WELL, hook, noted, noting
+from schemas import hold
 from support import wait_for
 
 
@@ -101,6 +102,8 @@ def test_a_failure_is_told_once_and_its_end_once_whatever_is_restarted(book: Boo
         ring(Bell(told, every=0))
     first, second = noted(tmp_path)
     assert first == message
+    for sent in (first, second):
+        hold(sent, "notify")
     assert second["troubles"] == []
     assert [(r["kind"], r["subject"]) for r in second["resolved"]] == [("failure", trouble["subject"])]
 

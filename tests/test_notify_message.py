@@ -10,6 +10,7 @@ from typing import Any
 from artifactd.notify.message import as_json, text
 from artifactd.notify.pace import Lasting, News, Over
 from artifactd.notify.troubles import Trouble
+from schemas import hold
 
 DOCS = Path(__file__).parent.parent / "docs" / "notify.md"
 
@@ -22,6 +23,7 @@ def made(news: News) -> dict[str, Any]:
     data = as_json(news, host="node-7", state_dir="/var/lib/artifactd", status="3 waiting, 1 failed")
     assert b"\n" not in data
     parsed: dict[str, Any] = json.loads(data)
+    hold(parsed, "notify")
     return parsed
 
 

@@ -155,30 +155,6 @@ def test_every_store_can_be_configured(row: list[str], tmp_path: Path) -> None:
         assert extras <= tomllib.load(stream)["project"]["optional-dependencies"].keys()
 
 
-def test_what_has_no_effect_yet_is_listed_as_the_service_lists_it() -> None:
-    everything = {
-        "watch": [
-            {
-                "path": "/data/drop",
-                "live": ["*.log"],
-                "on_change": "version",
-                "after_upload": "delete",
-                "run_scope": "fleet",
-                "preset": "mlflow",
-                "route": [{"match": "*.pt", "kind": "model"}],
-            }
-        ],
-        "upload": {"bandwidth_limit": "10MiB"},
-        "metrics": {"listen": "127.0.0.1:9464"},
-    }
-    lacking = Config.model_validate(everything).notices()
-    told = {re.sub(r"\[\d+\]", "", notice.what).partition(" = ")[0] for notice in lacking}
-    if not told:
-        assert "no effect yet" not in README
-        return
-    assert {quoted(row[0])[0].partition(" = ")[0] for row in rows(section("Limits"), "key")} == told
-
-
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 

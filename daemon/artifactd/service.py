@@ -145,7 +145,7 @@ class Service:
                 layout=watch.layout,
             )
         for notice in config.notices():
-            self._log.warning("not in this version", notice=str(notice))
+            self._log.warning("not wholly in effect", notice=str(notice))
 
     def _waking(self, engine: Engine, handler: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
         def handle(_number: int, _frame: FrameType | None) -> None:

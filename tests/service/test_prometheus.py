@@ -23,6 +23,7 @@ from support import Program, free_port, wait_for
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "prometheus"
+DOCS = Path(__file__).parents[2] / "docs"
 HOST = {"job": "artifactd", "instance": "gpu-1:9464"}
 """The labels that Prometheus gives to all that it scrapes."""
 
@@ -77,6 +78,16 @@ def promtool() -> Promtool:
 
 def test_what_a_service_says_is_as_prometheus_wants_it(promtool: Promtool, exposed: str) -> None:
     promtool.passes("check", "metrics", given=exposed)
+
+
+def test_the_scrape_that_the_page_shows_is_one(promtool: Promtool, tmp_path: Path) -> None:
+    (block,) = re.findall(r"(?ms)^```yaml\n(.*?)^```$", (DOCS / "metrics.md").read_text(encoding="utf-8"))
+    file = tmp_path / "prometheus.yml"
+    file.write_text(block)
+    promtool.passes("check", "config", "--syntax-only", file)
+    (scrape,) = yaml.safe_load(block)["scrape_configs"]
+    assert scrape["job_name"] == HOST["job"]
+    assert scrape["authorization"].keys() == {"credentials_file"}, "its type is Bearer by default"
 
 
 def test_each_alert_fires_when_it_should_and_not_before(promtool: Promtool) -> None:

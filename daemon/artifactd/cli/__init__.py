@@ -46,15 +46,28 @@ class Commands(TyperGroup):
         module = importlib.import_module(f"artifactd.cli.{stand_in.name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = stand_in.name
+        _without_value(command.get_params(ctx))
         if not gc.isenabled():
             gc.freeze()
             gc.enable()
         return name, command, rest
 
+    def get_params(self, ctx: Any) -> Any:
+        """The group's own options."""
+        return _without_value(super().get_params(ctx))
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with guarded():
             return super().invoke(ctx)
+
+
+def _without_value(parameters: Any) -> Any:
+    """Have the help of flags show no value: typer would write ``<bool>`` behind them, that of ``--help`` included."""
+    for parameter in parameters:
+        if parameter.param_type_name == "option" and parameter.is_flag:
+            parameter.metavar = ""
+    return parameters
 
 
 app = typer.Typer(

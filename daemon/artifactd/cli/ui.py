@@ -40,11 +40,16 @@ def ui(
     port: Annotated[
         int | None,
         typer.Option(
-            "--port", min=1, max=65535, show_default=False, help="Port [dim](else the first free one from 5000 on)[/]"
+            "--port",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            show_default=False,
+            help="Port [dim](else the first free one from 5000 on)[/]",
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; whoever reaches it sees all.")
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; whoever reaches it sees all.")
     ] = "127.0.0.1",
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,

@@ -1,7 +1,7 @@
 """Configuration: TOML file, ``ARTIFACTD_…`` environment and flags, checked as a whole before anything starts.
 
 ``model`` says what there is, ``sources`` where it stands, ``load`` puts both together; ``problems`` is how mistakes are
-told, ``notices`` what this version does not do yet, ``effective`` how the result is shown.
+told, ``notices`` what this installation lacks for it, ``effective`` how the result is shown.
 """
 
 from artifactd.config.plain import without_plugins

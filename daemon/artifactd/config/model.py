@@ -276,5 +276,5 @@ class Config(Table):
         return self.state_dir / "artifacts"
 
     def notices(self) -> tuple[Notice, ...]:
-        """One sentence for each key that does not do all that it says in this version."""
+        """One sentence for each key that does not do, as artifactd is installed here, all that it says."""
         return notices(self)
