@@ -79,7 +79,7 @@ def test_a_key_beside_a_webhook_that_only_the_service_knows_is_no_mistake(
     config = load_config(file)
     assert not config.notify.wanted
     (notice,) = config.notices()
-    assert "notify.secret_file" in notice
+    assert "notify.secret_file" in notice.what
     assert "ARTIFACTD_NOTIFY__WEBHOOK" in notice
     monkeypatch.setenv("ARTIFACTD_NOTIFY__WEBHOOK", "https://chat.example.com/hooks/s3cret")
     config = load_config(file)

@@ -226,7 +226,8 @@ def test_a_content_that_is_back_to_the_last_version_after_a_crash_is_none(versio
         path.write_bytes(content)
         if content == b"two":
             versioning.turn_until(lambda: versioning.engine.ledger.waiting()[0] == 1, "it is seen")
-            with sqlite3.connect(versioning.base / "state" / "ledger.db") as ledger:  # a kill before its upload
+            # A kill before its upload.
+            with contextlib.closing(sqlite3.connect(versioning.base / "state" / "ledger.db")) as ledger, ledger:
                 ledger.execute("UPDATE files SET doubt = 2")
         else:
             versioning.turn_until(lambda: versioning.stored() == {"a": b"one"} and versioning.at_rest(), "one version")

@@ -15,7 +15,7 @@ def test_a_new_ledger_is_private_and_of_this_version(tmp_path: Path) -> None:
     Ledger(tmp_path).close()
     file = tmp_path / FILE_NAME
     assert file.stat().st_mode & 0o777 == 0o600
-    with sqlite3.connect(file) as con:
+    with closing(sqlite3.connect(file)) as con:
         assert con.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ def test_each_value_is_counted_up_to_the_bounds_that_it_does_not_exceed(values: 
     for bound in found.bounds:
         assert counts[str(bound)] == sum(value <= bound for value in values)
     assert counts["+Inf"] == len(values)
-    assert found.total == sum(values)
+    assert found.total == pytest.approx(sum(values))  # which compensates for what is rounded, from Python 3.12 on
 
 
 def test_two_do_not_share_their_counts() -> None:

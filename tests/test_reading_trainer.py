@@ -107,7 +107,7 @@ def test_a_file_that_a_killed_training_left_says_nothing(role: str) -> None:
         (b"[1]", STATE, "it is no JSON object"),
         (b'{"epoch": 1}', STATE, "it has no log_history"),
         (b"{}", RESULTS, "it holds no number"),
-        (b'{"a":' * 5000 + b"1" + b"}" * 5000, RESULTS, "nested too deeply"),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, RESULTS, "nested too deeply"),
     ],
 )
 def test_what_is_no_such_file_is_named(data: bytes, role: str, reason: str) -> None:

@@ -6,7 +6,9 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -25,6 +27,8 @@ from support import wait_for
 class Post:
     """A root being watched, turned by hand."""
 
+    made: ClassVar[list[Post]] = []
+
     def __init__(self, base: Path, *, start: bytes = b"", **config: object) -> None:
         self.base = base
         self.drop = base / "drop"
@@ -36,6 +40,7 @@ class Post:
         ident = self.ledger.use_roots([path])[path]
         looker = Looker(self.ledger, ident, path, layout_of(settings), 5.0, Place("http://m", "h", fleet=False))
         self.watched = Watched(ident, settings, looker, self.ledger, self.woken.set, start=start)
+        self.made.append(self)
 
     def turn(self) -> int:
         self.watched._next_check = 0.0
@@ -66,6 +71,15 @@ class Post:
         states = report.totals().states
         report.close()
         return states
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while Post.made:
+        post = Post.made.pop()
+        post.watched.close()
+        post.ledger.close()
 
 
 @pytest.fixture

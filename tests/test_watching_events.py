@@ -540,8 +540,9 @@ def test_a_thread_that_fails_is_trouble(top: Path) -> None:
 
 
 def test_a_thread_that_never_begins_is_refused_and_not_waited_for(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where memory runs out before its first step: ``Thread.start`` waits for ever for it (CPython 3.11)."""
-    monkeypatch.setattr(threading, "_start_new_thread", lambda *_: 1)
+    """As where memory runs out before its first step: ``Thread.start`` waits for ever for it (CPython 3.11, 3.13)."""
+    begin = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    monkeypatch.setattr(threading, begin, lambda *_, **__: 1)
     monkeypatch.setattr(events, "_BEGINS_WITHIN", 0.2)
     before = descriptors()
     watch = EventWatch(str(top), Hints(lambda: None))

@@ -108,7 +108,7 @@ def test_signals_reach_the_command_whose_words_are_kept_as_they_come(
         "import signal, sys, time\n"
         "asked = []\n"
         "signal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
-        "print('begun'); print('worse', file=sys.stderr)\n"
+        "print('begun', flush=True); print('worse', file=sys.stderr)\n"
         "end = time.monotonic() + 30\n"
         "while len(asked) < 2 and time.monotonic() < end: time.sleep(0.02)\n"
         "print('asked', len(asked))\n"
