@@ -6,6 +6,7 @@ a cause is known by the words that are the same each time, where an error is sho
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 _GAP = "…"
@@ -157,18 +158,31 @@ CAUSES = (
     Cause("AD705", "artifactd was upgraded under its service", ("the installed artifactd is ",)),
     Cause("AD706", "The address for metrics cannot be had", ("metrics.listen = …cannot be had",)),
     Cause("AD707", "No watched folder holds it", ("no watched folder holds ", "no folder is watched yet")),
-    Cause("AD801", "The configuration is wrong", ("The configuration has ",)),
+    Cause("AD708", "A watched folder is away", (
+        "the folder is not there; it is looked for", "the watched folder is not there", "what was mounted here is not",
+        "it has become a symbolic link to ", "it cannot be opened: ",
+    )),
+    Cause("AD709", "A watched folder can only be scanned", ("scan only: ",)),
+    Cause("AD710", "Another artifactd watches the folder", ("another artifactd watches it",)),
+    Cause("AD801", "The configuration is wrong", ("The configuration has ", "the new configuration is wrong")),
     # Last: what was given up has a cause of its own before these words, mostly.
     Cause("AD306", "A file was given up", ("(given up after ",)),
 )  # fmt: skip
 """All of them. Of several that fit, the one counts whose words come first: what others said stands behind ours."""
 
 
+_MARKS = tuple((*mark.split(_GAP, 1), cause.code) for cause in CAUSES for mark in cause.marks)
+
+
+@functools.lru_cache(maxsize=128)
 def code_of(error: str) -> str | None:
     """The code of an error's cause; None for one that is not known."""
-    places = ((_at(mark, error), number) for number, cause in enumerate(CAUSES) for mark in cause.marks)
-    first = min((place for place in places if place[0] >= 0), default=None)
-    return None if first is None else CAUSES[first[1]].code
+    code, place = None, len(error)
+    for first, *rest, of in _MARKS:
+        begin = error.find(first)
+        if 0 <= begin < place and (not rest or _follows(error, rest[0], begin + len(first))):
+            code, place = of, begin
+    return code
 
 
 def coded(error: str) -> str:
@@ -177,14 +191,11 @@ def coded(error: str) -> str:
     return error if code is None or error.endswith(f"[{code}]") else f"{error} [{code}]"
 
 
-def _at(mark: str, error: str) -> int:
-    """Where the words of a mark begin; -1 where they are not there, or not in that order."""
-    first, *rest = mark.split(_GAP)
-    begin = at = error.find(first)
-    end = begin + len(first)
-    for part in rest:
+def _follows(error: str, mark: str, at: int) -> bool:
+    """Whether the rest of a mark's words stands behind a place, in that order."""
+    for part in mark.split(_GAP):
+        at = error.find(part, at)
         if at < 0:
-            return -1
-        at = error.find(part, end)
-        end = at + len(part)
-    return begin if at >= 0 else -1
+            return False
+        at += len(part)
+    return True

@@ -169,7 +169,7 @@ def _degraded(needs: Needs) -> Iterator[Trouble]:
             step = "Mount or make the folder, or see to its rights; nothing that was noted is forgotten meanwhile"
         else:
             step = 'Files are still found, by scans alone. If these are enough, write mode = "scan" for this folder'
-        yield _trouble("watch", watch.path, watch.detail or "it is not watched as it should be", step)
+        yield _trouble("watch", watch.path, coded(watch.detail) or "it is not watched as it should be", step)
 
 
 def _trouble(kind: Topic, subject: bytes, detail: str, next_step: str, weight: int = 1) -> Trouble:
