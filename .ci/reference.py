@@ -56,7 +56,8 @@ _CODES_HEAD = """# Error codes
 
 An error whose cause is known ends with its code, as `[AD301]`: in `status` (also with `--watch` and `--json`),
 `explain`, `sync`, `exec`, `check`, `doctor`, `pull`, on the page, in `systemctl status`, in the log and in messages to
-people. A code stays what it is; one that is gone is not given again. Other errors are quoted as they came.
+people. `artifactd explain AD301` prints its page, without site and network. A code stays what it is; one that is gone
+is not given again. Other errors are quoted as they came.
 
 *Waits* and *is tried again* mean that nothing is to be done for the files themselves: they go once the cause is
 mended. *Failed* means that `artifactd retry` is needed, unless the file changes.
