@@ -56,9 +56,10 @@ _JSON = (
 """Each part of the page: heading, what is to be said first, whose schema."""
 _CODES_HEAD = """# Error codes
 
-An error whose cause is known ends with its code, as `[AD301]`: in `status`, `explain`, `sync`, `exec`, `check`,
-`doctor`, in the log and in messages to people. A code stays what it is; one that is gone is not given again. Other
-errors are quoted as they came.
+An error whose cause is known ends with its code, as `[AD301]`: in `status` (also with `--watch` and `--json`),
+`explain`, `sync`, `exec`, `check`, `doctor`, `pull`, `verify`, on the page, in `systemctl status`, in the log and in
+messages to people. `artifactd explain AD301` prints its page, without site and network. A code stays what it is; one
+that is gone is not given again. Other errors are quoted as they came.
 
 *Waits* and *is tried again* mean that nothing is to be done for the files themselves: they go once the cause is
 mended. *Failed* means that `artifactd retry` is needed, unless the file changes.
@@ -70,6 +71,7 @@ _GROUPS = {
     "Files": ("AD3",),
     "Runs": ("AD4",),
     "What files say": ("AD5",),
+    "The way back": ("AD6",),
     "This host": ("AD7",),
     "The configuration": ("AD8",),
 }

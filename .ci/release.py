@@ -94,6 +94,7 @@ def wrong_in_wheel(names: Collection[str], version: str) -> list[str]:
     info = f"artifactd-{version}.dist-info"
     wanted = {"artifactd/__init__.py", "artifactd/py.typed", "artifactd/artifactd.service"}
     wanted |= {f"artifactd/exposition/assets/page.{end}" for end in ("css", "html", "js")}
+    wanted |= {f"artifactd/codes/{page.name}" for page in (ROOT / "docs" / "errors").iterdir()}
     wanted |= {f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"}
     strange = sorted(name for name in names if not name.startswith(("artifactd/", f"{info}/")))
     return [f"it lacks {name}" for name in sorted(wanted - set(names))] + [f"it has {name}" for name in strange]
@@ -154,6 +155,8 @@ def _try(wheel: Path, version: str) -> None:
         raise NotReadyError(f"artifactd --version says {said!r}, and the package is {version}")
     if "Usage" not in _run([artifactd, "--help"]):
         raise NotReadyError("artifactd --help does not help")
+    if not _run([artifactd, "explain", "AD301"]).startswith("# AD301: "):
+        raise NotReadyError("artifactd explain AD301 does not print its page")
 
 
 def verdict(audited: Audit, *, is_tagged: bool) -> str:

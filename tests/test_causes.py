@@ -22,6 +22,46 @@ OF_NO_KNOWN_CAUSE = re.compile(
     r"|its run has still to be told what it says"  # no error: what a receipt is short of
     r"|x answered x: x|it x|x refuses x+"  # a status, a finding, keys
 )
+ENDERS = {
+    "ArtifactdError", "UnreachableError", "UnknownError", "LedgerError", "InstallError", "NurseryError",
+    "NotStoredError",
+}  # fmt: skip
+"""What ends a command or the service; wrong usage says itself what to write instead."""
+FINDERS = {"wrong"}
+"""What `doctor` finds wrong: the subject, and what is wrong with it."""
+SAYS_IT_ALL = frozenset({
+    # What was asked for is not there, or is more than one: the error names what there is.
+    "there is no model x", "there is no artifact x in it", "x is no glob: x", "x holds x runs",
+    "the registered model x has no version yet",
+    # `ui`
+    "there is no embedded store in x yet", "a x database has no UI of its own",
+    "MLflow's server does not run; its last words:\nx",
+    # A place that was named cannot be written.
+    "x cannot be written to: x", "x cannot be written: x", "x cannot be made: x",
+    # Mistakes of the installation, or of ours.
+    "the page of x is not in x", "this program's own path is not known", "x is not held",
+    "there is no process to bear a worker", "the thread that serves metrics has died: x",
+    "there is no memory for the thread that serves metrics",
+    # What others say stands in it, with its code.
+    "x: x", "run x: x", "x is in use: x", "no artifactd works with x, x",
+    # `doctor` names what it looked at, and has the command that mends it.
+    "x: x cannot be read: x", "x cannot be read: x", "the token in x cannot be read: x", "it is not there",
+    "it is no folder", "its filesystem is mounted read-only", "x and x are one folder under two names (a bind mount?)",
+    "x is not what MLflow can read, so no request can be made", "x ended x ago (x)",
+    "a body of x did not get through: x", "x x failed, and time alone does not mend that",
+    "it lies on x, which several hosts may write to: SQLite's ledger needs the memory and the locks of one host",
+})  # fmt: skip
+
+
+def said(names: set[str], argument: int) -> Iterator[tuple[str, str]]:
+    """What an argument of each call of these names says, what differs being x, with its place."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or len(node.args) <= argument:
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in names and (text := written(node.args[argument])):
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}", text
 
 
 def made() -> Iterator[tuple[str, str]]:
@@ -64,6 +104,17 @@ def written(node: ast.expr) -> str:
 def test_each_failure_has_a_code(place: str, error: str) -> None:
     if not OF_NO_KNOWN_CAUSE.fullmatch(error):
         assert code_of(f"x {error}") is not None, f"{place} makes an error without a code: {error}"
+
+
+@pytest.mark.parametrize(("place", "error"), [*said(ENDERS, 0), *said(FINDERS, 1)])
+def test_what_ends_a_command_or_is_found_wrong_has_a_code_unless_it_says_it_all(place: str, error: str) -> None:
+    has_code = code_of(f"x {error}") is not None
+    assert has_code is not (error in SAYS_IT_ALL), f"{place}: {'both' if has_code else 'no code'}: {error}"
+
+
+def test_nothing_is_excused_that_is_not_said() -> None:
+    found = {error for _, error in [*said(ENDERS, 0), *said(FINDERS, 1)]}
+    assert [error for error in SAYS_IT_ALL if error not in found] == []
 
 
 def test_each_trouble_of_a_store_has_a_code_of_its_own() -> None:

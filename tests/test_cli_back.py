@@ -108,7 +108,7 @@ def test_verify(book: Book, tmp_path: Path, mlflow_server: MlflowServer) -> None
     done = ask(book, "verify")
     assert done.exit_code == 1
     assert done.stdout.startswith("1 finding: 3 files")
-    assert f"missing in the store  {book.drop}/{tmp_path.name}/two/a" in done.stdout
+    assert f"missing in the store [AD224]  {book.drop}/{tmp_path.name}/two/a" in done.stdout
     assert "artifactd retry" in done.stdout
     assert ask(book, "retry", book.drop).stdout == "1 file due again\n"
     assert ask(book, "verify", RUN_ID).exit_code == 1

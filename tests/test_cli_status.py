@@ -173,13 +173,13 @@ def test_people_see_counts_runs_failures_and_cures(book: Book) -> None:
     path = book.write("vision/run-2/unreadable")
     book.look()
     book.fail("the service's user may not read it")
-    book.ledger.describe_root(book.root, "scan", healthy=False, detail="nfs4 is a network filesystem")
+    book.ledger.describe_root(book.root, "scan", healthy=False, detail="scan only: nfs4 is a network filesystem")
     text = shown(book)
     assert f"No service is running · state folder {book.state}" in text
     assert "0 waiting · 1 stored (2.0 KiB) · 1 failed · 0 ignored" in text
     assert re.search(r"vision +run-1 +RUNNING +1 +2.0 KiB +0 +0 +01234567", text)
     assert re.search(r"vision +run-2 +not made yet +0 +0 B +0 +1 +-", text)
-    assert "degraded: nfs4 is a network filesystem" in text
+    assert "degraded: scan only: nfs4 is a network filesystem" in text
     assert f"  {path}\n" in text
     assert "Give it access" in text
 

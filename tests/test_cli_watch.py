@@ -110,6 +110,7 @@ def test_it_follows_takes_keys_and_leaves_the_terminal_as_it_was(book: Book, ter
     shown = terminal()
     shown.shows("vision/run-1")
     shown.shows("may not read it")
+    shown.shows("AD301")
     assert INTO in shown.said
     book.write("vision/run-3/b", b"x" * 5000)
     book.look()

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 import ledger_rows
+from artifactd.errors import Kind
 from artifactd.exposition.asked import Asked
 from artifactd.exposition.counts import Counts
 from artifactd.exposition.view import View
+from artifactd.ledger import Blockage
 from artifactd.metrics import Figures
 from cli_support import RUN_ID, Book
 
@@ -53,14 +55,17 @@ def test_it_says_how_all_stands_and_the_same_while_nothing_changes(view: View, b
     book.deliver()
     book.write("e/r/b", b"12")
     book.look()
-    book.hold("http://mlflow.test?token=sesame-street refused\x1b[2J")
+    book.hold("http://mlflow.test?token=sesame-street refused\x1b[2J and answered 401")
+    book.ledger.describe_root(book.root, "scan", healthy=False, detail="scan only: nfs4")
     said = now(view)
     assert said["files"] == {"waiting": 1, "uploading": 0, "stored": 1, "failed": 0, "ignored": 0}
     assert said["bytes"] == {"waiting": 2, "stored": 4, "sent": 4, "unique": 4}
-    assert said["watches"] == [{"path": str(book.drop), "mode": "events", "healthy": True, "detail": ""}]
+    assert said["watches"] == [
+        {"path": str(book.drop), "mode": "scan", "healthy": False, "detail": "scan only: nfs4 [AD709]"}
+    ]
     (held,) = said["held"]
     assert held["what"] == "http://somebody:***@mlflow.test"
-    assert held["error"] == "http://mlflow.test?token=*** refused\\x1b[2J"
+    assert held["error"] == "http://mlflow.test?token=*** refused\\x1b[2J and answered 401 [AD102]"
     assert (said["runs"], said["stalled"], said["rate"]) == (1, False, {"files": 0.0, "bytes": 0.0})
     assert view.now() == view.now()
 
@@ -92,6 +97,21 @@ def test_a_file_is_told_with_why_and_where(view: View, book: Book) -> None:
     (file,) = files(view)
     assert (file["state"], file["why"], file["cure"]) == ("failed", "password=*** is wrong\\x07", "Give it access")
     assert (file["tries"], file["link"]) == (1, None)  # its run was never made
+    book.write("e/t/b")
+    book.look()
+    book.fail("the service's user may not read it")
+    assert files(view)[-1]["why"] == "the service's user may not read it [AD301]"
+
+
+def test_what_is_held_back_has_its_code_at_each_file_and_run(view: View, book: Book) -> None:
+    book.write("e/r/a")
+    book.look()
+    book.hold("http://mlflow.test cannot be reached")
+    (file,) = files(view)
+    assert file["why"].endswith(": http://mlflow.test cannot be reached [AD101]")
+    book.ledger.block_run(file["row"], Blockage(Kind.PERMANENT, "run 12 is deleted on the server", "", 1, 0.0))
+    whys = [run["why"] for run in json.loads(view.runs(Asked()).content)["runs"]]
+    assert "run 12 is deleted on the server [AD401]" in whys
 
 
 def test_runs_are_told_newest_first_with_their_counts(view: View, book: Book) -> None:

@@ -120,6 +120,12 @@ def test_an_error_of_a_known_cause_ends_with_its_code() -> None:
     log.configure("json", LEVEL, stream=stream)
     logger.error("not delivered", path="/d/e/r/a", error="the service's user may not read it")
     assert last_json(stream)["error"] == "the service's user may not read it [AD301]"
+    logger.error("metrics are not served", reason="metrics.listen = x cannot be had: it is taken")
+    assert last_json(stream)["reason"] == "metrics.listen = x cannot be had: it is taken [AD706]"
+    logger.error("the new configuration is wrong, the old one stays", reason="there is no layuot")
+    assert last_json(stream)["reason"] == "there is no layuot [AD801]"
+    logger.error("something else", reason="an unknown one")
+    assert last_json(stream)["reason"] == "an unknown one"
 
 
 def test_console_gives_one_readable_line() -> None:

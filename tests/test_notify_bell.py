@@ -181,12 +181,14 @@ def test_the_loop_does_not_wait(book: Book) -> None:
 def test_troubles_stand_in_the_status_line(book: Book, tmp_path: Path) -> None:
     told = config(book, command=noting(tmp_path), disk=2**62)
     book.ledger.describe_root(book.root, "scan", healthy=False, detail="scan only: nfs")
+    said = f"all stored, watch: {book.drop}: scan only: nfs"
     bell = Bell(told, every=0)
-    ring(bell)
-    line = bell.line("all stored")
-    assert line.startswith(f"all stored, disk: {book.state}: ")
-    assert line.endswith(f"watch: {book.drop}: scan only: nfs")
+    ring(bell, said)
+    line = bell.line(said)
+    assert line.startswith(f"{said}, disk: {book.state}: ")
+    assert line.count("watch: ") == 1, "what the service's own line has is not said again"
     assert noted(tmp_path)[0]["status"] == line, "the message and `systemctl status` say the same"
+    assert {t["kind"] for t in noted(tmp_path)[0]["troubles"]} == {"disk", "watch"}
     book.ledger.describe_root(book.root, "events", healthy=True, detail="")
     bell.use(config(book, command=noting(tmp_path)))
     ring(bell)

@@ -83,7 +83,7 @@ def test_a_file_that_was_old_when_it_was_found_is_not_late() -> None:
 def test_a_disk_that_is_almost_full() -> None:
     (trouble,) = found(Needs(), Disk("/state", 300 * 2**20 + 5, 100 * GIB + 5))
     assert trouble.key == ("disk", "/state")
-    assert trouble.detail == "300MiB of 100GiB are free, less than 1GiB"
+    assert trouble.detail == "300MiB of 100GiB are free, less than 1GiB [AD711]"
     assert found(Needs(), Disk("/state", GIB, 100 * GIB)) == []
     assert [t.kind for t in find(Needs(), PLENTY, NotifyConfig(disk=60 * GIB), {}, NOW)] == ["disk"]
     assert found(Needs(), Disk("/state", 0, GIB))[0].detail.startswith("0 of 1GiB")

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parent.parent
 WHEEL = [
     "artifactd/__init__.py", "artifactd/cli/run.py", "artifactd/py.typed", "artifactd/artifactd.service",
     *(f"artifactd/exposition/assets/page.{x}" for x in ("css", "html", "js")),
+    *(f"artifactd/codes/{page.name}" for page in (PROJECT / "docs" / "errors").iterdir()),
     "artifactd-1.2.3.dist-info/entry_points.txt", "artifactd-1.2.3.dist-info/licenses/LICENSE",
 ]  # fmt: skip
 
@@ -70,6 +71,9 @@ def test_a_wheel_is_the_package_and_nothing_else() -> None:
     assert wrong_in_wheel([*WHEEL, "tests/conftest.py"], "1.2.3") == ["it has tests/conftest.py"]
     assert wrong_in_wheel([name for name in WHEEL if "py.typed" not in name], "1.2.3") == [
         "it lacks artifactd/py.typed"
+    ]
+    assert wrong_in_wheel([name for name in WHEEL if "AD301" not in name], "1.2.3") == [
+        "it lacks artifactd/codes/AD301.md"
     ]
 
 

@@ -6,6 +6,7 @@ a cause is known by the words that are the same each time, where an error is sho
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 _GAP = "…"
@@ -42,7 +43,9 @@ CAUSES = (
     Cause("AD107", "TLS does not come about", (
         "no TLS connection to", "TLS cannot be agreed on", "speaks TLS, and was asked without", "does not speak TLS",
     )),
-    Cause("AD108", "The certificate's settings cannot be used", (" cannot be asked: ",)),
+    Cause("AD108", "The certificate's settings cannot be used", (
+        " cannot be asked: ", "stands no certificate in PEM",
+    )),
     Cause("AD109", "The address redirects", (" redirects to ",)),
     Cause("AD110", "Something else than an MLflow server answers", (
         "answers with a web page, not as an MLflow server", "answered, but not as an MLflow server",
@@ -51,7 +54,7 @@ CAUSES = (
     Cause("AD112", "The address lacks its path", ("answered 404 to ", "is not where the MLflow server of this host")),
     Cause("AD113", "The server serves no artifacts", (" serves no artifacts ",)),
     Cause("AD114", "The server allows no such artifact location", ("does not allow the artifact location",)),
-    Cause("AD115", "A gateway takes no body of that size", ("answered 413",)),
+    Cause("AD115", "A gateway takes no body of that size", ("answered 413", " refuses a body of ")),
     Cause("AD116", "The server is busy, or away behind its gateway", (
         "answered 408", "answered 425", "answered 429", "answered 502", "answered 503", "answered 504",
     )),
@@ -59,7 +62,10 @@ CAUSES = (
     Cause("AD118", "The server has trouble of its own", ("answered 5",)),
     Cause("AD119", "The server refuses it", ("answered 4",)),
     Cause("AD120", "An upload stood still", (" took no byte for ",)),
-    Cause("AD121", "A Python package is missing", (" needs the Python package ", "store needs all of MLflow")),
+    Cause("AD121", "A Python package is missing", (
+        " needs the Python package ", "store needs all of MLflow", " is not installed: what goes there waits",
+        " without MLflow's client",
+    )),
     Cause("AD122", "The server would have artifacts written into the state folder", (
         "the server names …artifactd's own state folder",
     )),
@@ -73,7 +79,9 @@ CAUSES = (
     )),
     Cause("AD206", "The store does not hold the object", (" does not hold the object",)),
     Cause("AD207", "The bucket is elsewhere", (" says that the bucket is elsewhere",)),
-    Cause("AD208", "This machine's clock is wrong", (" says that this machine's clock is wrong",)),
+    Cause("AD208", "This machine's clock is wrong", (
+        " says that this machine's clock is wrong", "tokens and certificates are refused for it",
+    )),
     Cause("AD209", "The store is full", (
         " is full", "no space left in the store", " has …left in ",
     )),
@@ -87,8 +95,14 @@ CAUSES = (
     Cause("AD214", "Other bytes arrived than were sent", (" got other bytes than were sent",)),
     Cause("AD215", "The store has forgotten the upload", (" knows nothing of the upload any more",)),
     Cause("AD216", "Something else than a store answers", (" does not answer as a store does",)),
-    Cause("AD217", "There are no credentials for the store", ("no credentials that can be used",)),
-    Cause("AD218", "The store's settings cannot be used", ("its settings cannot be used",)),
+    Cause("AD217", "There are no credentials for the store", (
+        "no credentials that can be used", " wants a login (AWS SSO)", " stands in neither file of ~/.aws",
+        "GOOGLE_APPLICATION_CREDENTIALS names ",
+    )),
+    Cause("AD218", "The store's settings cannot be used", (
+        "its settings cannot be used", " is not what Google gives", " holds neither a key nor a signature",
+        " is no INI file",
+    )),
     Cause("AD219", "The store refuses it", (" refuses it",)),
     Cause("AD220", "What was sent is not there", (
         "the upload was accepted, but the store …afterwards", " bytes of …and holds ", "it is not in the listing",
@@ -100,6 +114,10 @@ CAUSES = (
     Cause("AD222", "A download was cut short", ("it came with …bytes, and the store lists it with",)),
     Cause("AD223", "A file and a folder want one name", (
         " holds a file where the folder ", " holds a folder where the file ", "the store holds what stood here before",
+    )),
+    Cause("AD224", "What was stored is gone or changed", (
+        "missing in the store", "the store holds …bytes instead of ", "names it, and the store does not list it",
+        "the store holds another content of the same size", "the store holds another content than was stored",
     )),
     # SFTP
     Cause("AD251", "The SSH server is not known, or is another one", (
@@ -124,7 +142,7 @@ CAUSES = (
     )),
     # Files
     Cause("AD301", "artifactd may not read it", (
-        "the service's user may not read it", "it cannot be read: Permission denied",
+        " may not read it", " may not read what is in ", "it cannot be read: Permission denied", " cannot reach it: ",
     )),
     Cause("AD302", "The file cannot be read", ("it cannot be read: ",)),
     Cause("AD303", "Two files have one destination", (
@@ -142,33 +160,66 @@ CAUSES = (
     )),
     Cause("AD405", "A run folder's artifactd.toml is wrong", ("the run folder's artifactd.toml ",)),
     Cause("AD406", "The run's manifest cannot be made", ("its manifest cannot be made",)),
+    Cause("AD407", "The run of this folder has ended", ("the run of …has ended: it holds ",)),
     # What files say
     Cause("AD501", "Not all that a file says could be told", ("not all of its …could be told",)),
     Cause("AD502", "A model's folder is not whole", ("its folder is no whole model",)),
     Cause("AD503", "A model is stored and not registered", ("it is stored, and not registered",)),
     Cause("AD504", "The server keeps no logged models", ("the server keeps no logged models",)),
+    # The way back
+    Cause("AD601", "No run is known for it", ("no run is known for ", "the ledger knows no run yet")),
+    Cause("AD602", "Several runs have that name", (" runs are named ",)),
+    Cause("AD603", "It was delivered to another server", ("it was delivered to …, and the configuration names ",)),
+    Cause("AD604", "The run has no manifest", (", and it has no manifest",)),
+    Cause("AD605", "Something else stands where it was to come", (
+        "another content stands at ", "a folder stands at ", " is the folder of another run: ",
+    )),
     # This host
     Cause("AD701", "The state folder is in use", ("the state folder …is in use by ",)),
     Cause("AD702", "There is no ledger", ("no ledger at ",)),
-    Cause("AD703", "The ledger is from a newer artifactd", (" was written by a newer artifactd",)),
+    Cause("AD703", "The ledger is from a newer artifactd", (
+        " was written by a newer artifactd", "a newer artifactd wrote it",
+    )),
     Cause("AD704", "The ledger or its folder cannot be used", (
         "the ledger …cannot be used", "the ledger …cannot be made", "the state folder …cannot be used",
+        " may not make it in ", " may not work in it",
     )),
     Cause("AD705", "artifactd was upgraded under its service", ("the installed artifactd is ",)),
     Cause("AD706", "The address for metrics cannot be had", ("metrics.listen = …cannot be had",)),
     Cause("AD707", "No watched folder holds it", ("no watched folder holds ", "no folder is watched yet")),
-    Cause("AD801", "The configuration is wrong", ("The configuration has ",)),
+    Cause("AD708", "A watched folder is away", (
+        "the folder is not there; it is looked for", "the watched folder is not there", "what was mounted here is not",
+        "it has become a symbolic link to ", "it cannot be opened: ",
+    )),
+    Cause("AD709", "A watched folder can only be scanned", (
+        "scan only: ", 'mode = "events", although ', "what finds none left is scanned now and then",
+    )),
+    Cause("AD710", "Another artifactd watches the folder", (
+        "another artifactd watches it", "is watched by another artifactd",
+    )),
+    Cause("AD711", "There is little space for the ledger", ("without them the service ends", " are free, less than ")),
+    Cause("AD712", "The unit was changed by hand", (" was not written by this command",)),
+    Cause("AD801", "The configuration is wrong", (
+        "The configuration has ", "the new configuration is wrong", "state_dir cannot change",
+    )),
     # Last: what was given up has a cause of its own before these words, mostly.
     Cause("AD306", "A file was given up", ("(given up after ",)),
 )  # fmt: skip
 """All of them. Of several that fit, the one counts whose words come first: what others said stands behind ours."""
 
 
+_MARKS = tuple((*mark.split(_GAP, 1), cause.code) for cause in CAUSES for mark in cause.marks)
+
+
+@functools.lru_cache(maxsize=128)
 def code_of(error: str) -> str | None:
     """The code of an error's cause; None for one that is not known."""
-    places = ((_at(mark, error), number) for number, cause in enumerate(CAUSES) for mark in cause.marks)
-    first = min((place for place in places if place[0] >= 0), default=None)
-    return None if first is None else CAUSES[first[1]].code
+    code, place = None, len(error)
+    for first, *rest, of in _MARKS:
+        begin = error.find(first)
+        if 0 <= begin < place and (not rest or _follows(error, rest[0], begin + len(first))):
+            code, place = of, begin
+    return code
 
 
 def coded(error: str) -> str:
@@ -177,14 +228,11 @@ def coded(error: str) -> str:
     return error if code is None or error.endswith(f"[{code}]") else f"{error} [{code}]"
 
 
-def _at(mark: str, error: str) -> int:
-    """Where the words of a mark begin; -1 where they are not there, or not in that order."""
-    first, *rest = mark.split(_GAP)
-    begin = at = error.find(first)
-    end = begin + len(first)
-    for part in rest:
+def _follows(error: str, mark: str, at: int) -> bool:
+    """Whether the rest of a mark's words stands behind a place, in that order."""
+    for part in mark.split(_GAP):
+        at = error.find(part, at)
         if at < 0:
-            return -1
-        at = error.find(part, end)
-        end = at + len(part)
-    return begin if at >= 0 else -1
+            return False
+        at += len(part)
+    return True

@@ -289,7 +289,7 @@ class Engine:
 
     @property
     def scanned(self) -> bool:
-        """Whether every root that is there was scanned in full at least once."""
+        """Whether every root was scanned in full at least once; false while one was never there."""
         return all(w.scanned for w in self._watched)
 
     @property

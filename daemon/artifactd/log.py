@@ -141,10 +141,13 @@ def _plain_event(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _with_code(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Say behind an error which page is its."""
-    error = event.get("error")
+    """Say behind an error which page is its; of a reason, the event's own words may say it."""
+    error, reason = event.get("error"), event.get("reason")
     if type(error) is str:
         event["error"] = coded(error)
+    if type(reason) is str:
+        before = f"{event.get('event')}: "
+        event["reason"] = coded(before + reason).removeprefix(before)
     return event
 
 

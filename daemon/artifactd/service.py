@@ -9,18 +9,21 @@ from __future__ import annotations
 import faulthandler
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from artifactd import __version__, log
+from artifactd.causes import code_of, coded
 from artifactd.config import Config
 from artifactd.engine import Engine
 from artifactd.errors import ArtifactdError
 from artifactd.exposition import Exposition
+from artifactd.ledger import Held
 from artifactd.notify.bell import Bell
 from artifactd.secrets import mask
 from artifactd.systemd import Notifier
 from artifactd.text import printable
+from artifactd.watched import Watched
 
 STOP_WITHIN = 20.0
 """Seconds that uploads in hand get at a stop; the unit's TimeoutStopSec is a little more."""
@@ -30,6 +33,12 @@ HANG = 300
 for signs of life. A stop or a reload gives uploads ``STOP_WITHIN``, and a watchdog is quicker."""
 
 _STATUS_EVERY = 2.0
+
+_LONGEST = 150
+"""Characters of each name and each reason in the status line, which has 512."""
+
+_NAMED = 2
+"""Watched folders that it names."""
 
 
 class Service:
@@ -105,9 +114,9 @@ class Service:
                 # Sent by the loop that does the work, so that a stuck loop is a missing ping.
                 self._notifier.watchdog()
                 next_ping = now + interval / 2
-            self._bell.look(lambda: status_line(engine))
+            self._bell.look(lambda: self._refused + status_line(engine))
             if could and now >= next_status:
-                self._notifier.status(self._refused + self._bell.line(status_line(engine)))
+                self._notifier.status(self._bell.line(self._refused + status_line(engine)))
                 next_status = now + _STATUS_EVERY
 
     def _take_config(self, engine: Engine) -> None:
@@ -119,7 +128,7 @@ class Service:
         except ArtifactdError as exc:
             self._log.error("the new configuration is wrong, the old one stays", reason=exc.problem, next_step=exc.cure)
             # The line in the log is soon far up, and whoever reloaded was told that it went well.
-            self._refused = f"the new configuration is wrong, the old one stays ({exc.problem}), "
+            self._refused = coded(f"the new configuration is wrong, the old one stays ({_cut(exc.problem)})") + ", "
         else:
             self._refused = ""
             if not engine.limit(config):
@@ -162,12 +171,40 @@ class Service:
 
 
 def status_line(engine: Engine) -> str:
-    """One line for ``systemctl status``: what waits, what failed, what is held back."""
+    """One line for ``systemctl status``: what waits, what failed, what is held back, what is watched badly."""
     waiting, failed = engine.ledger.backlog()
-    parts = [f"{waiting} waiting" if waiting else "all stored" if engine.scanned else "first scan under way"]
+    watched = engine.watched
+    parts = [f"{waiting} waiting" if waiting else _still(watched)]
     if engine.busy:
         parts.append(f"{engine.busy} uploads")
     if failed:
         parts.append(f"{failed} failed")
-    parts += [f"{b.kind}: {b.error}" for b in engine.ledger.blockages().values()]
+    parts += map(_held, engine.ledger.held())
+    troubles = [f"watch: {_cut(printable(w.path))}: {_brief(w.trouble)}" for w in watched if w.trouble is not None]
+    parts += troubles[:_NAMED]
+    if len(troubles) > _NAMED:
+        parts.append(f"watch: {len(troubles) - _NAMED} more folders")
     return ", ".join(parts)
+
+
+def _still(watched: Sequence[Watched]) -> str:
+    """What to say where nothing waits: of a folder that is away nobody knows whether all of it is stored."""
+    if not all(w.scanned or w.away for w in watched):
+        return "first scan under way"
+    return "nothing waits" if any(w.away for w in watched) else "all stored"
+
+
+def _held(held: Held) -> str:
+    if held.run is None:
+        return f"{held.kind}: {_brief(held.error)}"
+    return f"{held.number} run{'s' * (held.number > 1)} held back: {_cut(printable(held.run))}: {_brief(held.error)}"
+
+
+def _brief(error: str) -> str:
+    """An error that leaves room for others in the line, with its code whatever its length."""
+    code = code_of(error)
+    return _cut(error) + (f" [{code}]" if code else "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -109,18 +109,19 @@ class Watched:
         return self._identity
 
     @property
+    def trouble(self) -> str | None:
+        """Why files here are not found, or by scans alone though more was asked for; None while all is well."""
+        return self._degraded or (_NOT_THERE if self._identity is None else None)
+
+    @property
     def away(self) -> str | None:
         """Why nothing can be looked at now: the root is not there, cannot be opened, or is not ours; None if it can."""
-        return None if self._identity is not None else self._degraded or _NOT_THERE
+        return self.trouble if self._identity is None else None
 
     @property
     def begun(self) -> bool:
         """Whether the first full scan is under way, or cannot be before the root comes."""
         return self._rounds.begun or self._identity is None
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._let_go()
 
     # -- health --------------------------------------------------------------------------------------------------
 
@@ -146,10 +147,9 @@ class Watched:
         """The root went, came or was replaced: a pause and a scan, never a deletion."""
         if self._identity is not None:
             self._log.warning(
-                "the watched folder is away or was replaced",
-                next_step="Nothing is forgotten; it is looked for",
+                "the watched folder is away or was replaced", next_step="Nothing is forgotten; it is looked for"
             )
-        self._let_go()
+        self.close()
         if here is None:
             self._degraded = None
             return
@@ -184,7 +184,8 @@ class Watched:
             self._degraded = reason
             self._log.warning("the watched folder waits", reason=reason)
 
-    def _let_go(self) -> None:
+    def close(self) -> None:
+        """Stop watching, and let go of the root."""
         self._stop_events()
         self._rounds.drop()
         if self._claim is not None:
@@ -236,7 +237,7 @@ class Watched:
             self._degrade(f"scan only: {_NO_MEMORY if isinstance(exc, MemoryError) else exc}")
             self._next_events = time.monotonic() + self.config.scan_interval
         else:
-            self._events, self._degraded = events, None
+            self._degraded, self._events = None, events
             self._rounds.scan_soon()  # what changed before the watch stood
 
     def _degrade(self, reason: str) -> None:
@@ -253,16 +254,15 @@ class Watched:
             self._events = None
 
     def _describe(self) -> None:
+        mode, detail = "scan", ""
         if self._identity is None:
-            mode, healthy, detail = "waiting", False, self.away or ""
+            mode = "waiting"
         elif self._events is not None:
-            mode, healthy, self.overflows = "events", True, self._events.overflows
+            mode, self.overflows = "events", self._events.overflows
             detail = f"{self.overflows} overflows mended by scans" if self.overflows else ""
         elif self._starter is not None and self._degraded is None:
-            mode, healthy, detail = "starting", True, "the watch is being set up"
-        else:
-            mode, healthy, detail = "scan", self._degraded is None, self._degraded or ""
-        self._ledger.describe_root(self.ident, mode, healthy=healthy, detail=detail)
+            mode, detail = "starting", "the watch is being set up"
+        self._ledger.describe_root(self.ident, mode, healthy=(why := self.trouble) is None, detail=why or detail)
 
     # -- looking -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from notify_support import noted, noting
 from support import Program, environment, wait_for
 
 
@@ -73,13 +74,31 @@ def test_the_life_of_a_service(program: Program, manager: Manager) -> None:
         refused = "STATUS=the new configuration is wrong, the old one stays ("
         shown = wait_for(lambda: [s for s in manager.hear() if s.startswith(refused)], "the refusal is shown")
         assert "layuot" in shown[0]
-        assert shown[0].endswith("), all stored")
+        assert shown[0].endswith(") [AD801], all stored")
         program.config.write_text(good)
         process.send_signal(signal.SIGHUP)
         wait_for(lambda: [s for s in manager.hear() if "STATUS" in s][-1] == "STATUS=all stored", "it is over")
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert "STOPPING=1" in manager.hear()
+
+
+def test_messages_have_the_same_line(tmp_path: Path, manager: Manager) -> None:
+    command = ", ".join(f"'{word}'" for word in noting(tmp_path))
+    program = Program(tmp_path, new=True, more=f'[notify]\ncommand = [{command}]\ndisk = "0"\n')
+    with program.running(NOTIFY_SOCKET=str(manager.path)) as process:
+        wait_for(lambda: "STATUS=all stored" in manager.hear(), "all is well")
+        program.config.write_text(program.config.read_text() + 'layuot = "{run}"\n')
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: any("[AD801]" in line for line in manager.hear()), "the refusal, with its code")
+        program.drop.rmdir()
+        message = wait_for(lambda: next(iter(noted(tmp_path)), None), "somebody is told", 60)
+        assert [t["kind"] for t in message["troubles"]] == ["watch"]
+        status = message["status"]
+        assert status.startswith("the new configuration is wrong, the old one stays (")
+        gone = f"watch: {program.drop}: the folder is not there; it is looked for [AD708]"
+        assert status.endswith(f") [AD801], nothing waits, {gone}")
+        wait_for(lambda: f"STATUS={status}" in manager.hear(), "systemd shows the same line")
 
 
 def test_a_stopped_loop_stops_pinging(program: Program, manager: Manager) -> None:

@@ -199,10 +199,11 @@ def test_a_machine_that_never_saw_the_folder_verifies_by_the_manifest_alone(
     (root / "plots" / "loss_x23_1.png").unlink()
     listed = elsewhere("verify", run_id, "--json")
     assert listed.exit_code == 1
-    assert [f["artifact_path"] for f in json.loads(listed.stdout)["findings"]] == ["plots/loss_x23_1.png"]
+    (missed,) = json.loads(listed.stdout)["findings"]
+    assert (missed["artifact_path"], missed["error"]) == ("plots/loss_x23_1.png", "missing in the store [AD224]")
     deep = elsewhere("verify", run_id, "--deep")
     assert deep.exit_code == 1
-    assert "another content of the same size" in deep.stdout
+    assert "another content of the same size [AD224]" in deep.stdout
     pulled = elsewhere("pull", run_id, str(tmp_path / "back"))
     assert pulled.exit_code == 1
     assert "another content than was stored there" in pulled.stdout

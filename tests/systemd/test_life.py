@@ -69,6 +69,17 @@ def test_a_good_reload_is_taken_and_a_bad_one_is_refused(host: Host) -> None:
     assert host.show("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
 
 
+def test_a_folder_that_is_not_there_is_shown_until_it_is(host: Host) -> None:
+    host.configure(path="/data/drop/nfs")
+    host.start()
+    away = "nothing waits, watch: /data/drop/nfs: the folder is not there; it is looked for [AD708]"
+    wait_for(lambda: host.show("StatusText")["StatusText"] == away, "the status line")
+    assert f'Status: "{away}"' in host.systemctl("status", "--no-pager", UNIT)
+    host.write("nfs/e/r/a.txt", b"a")
+    host.wait_stored({"a.txt": b"a"})
+    wait_for(lambda: host.show("StatusText")["StatusText"] == "all stored", "it is over")
+
+
 def test_a_hang_is_ended_by_the_watchdog_and_nothing_is_lost(host: Host) -> None:
     host.drop_in("[Service]\nWatchdogSec=2s\nRestartSec=0.1s\n")
     host.start()

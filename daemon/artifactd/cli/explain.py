@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from artifactd.causes import coded
-from artifactd.cli import common, tables
+from artifactd.cli import codes, common, tables
 from artifactd.cli.status import life
 from artifactd.config import Config, layout_of
 from artifactd.explain import FAILED, IGNORED, MISSING, OUTSIDE, STORED, WAITING, Answer, Explainer, Summary, Watch
@@ -26,7 +28,10 @@ _STYLES = {STORED: "green", WAITING: "yellow", FAILED: "red", IGNORED: "dim", MI
 
 @app.command(epilog="Example: [bold]artifactd explain /data/drop/vision/run-7/model.pt[/]")
 def explain(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files or folders; they need not exist.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Files or folders; they need not exist. Or codes of errors, as AD301."),
+    ],
     config: common.ConfigOption = None,
     state_dir: common.StateDirOption = None,
     json_: common.JsonOption = False,
@@ -34,23 +39,31 @@ def explain(
     """Say where a file stands, and why: the rule, the run, the artifact path, what it waits for, the last error.
 
     Asks no server: it answers offline, beside a running service or without
-    one. For a folder it sums up.
+    one. For a folder it sums up. Of a code, as it stands behind an error, it
+    prints the page: what happened, why, and what to do.
     """
-    settings = reader_config(config, state_dir)
+    pages = [codes.page(word) for word in paths if codes.is_code(word)]
+    files = [path for path in paths if not codes.is_code(path)]
+    answers = _answers(files, reader_config(config, state_dir)) if files else []
+    if json_:
+        common.print_json([{"type": "code", **asdict(page)} for page in pages] + [_data(answer) for answer in answers])
+        return
+    for number, answer in enumerate([*pages, *answers]):
+        if number:
+            common.out().print()
+        match answer:
+            case codes.Page():
+                codes.show(answer)
+            case Answer():
+                _show(answer)
+            case Summary():
+                _show_folder(answer)
+
+
+def _answers(paths: Sequence[str], settings: Config) -> list[Answer | Summary]:
     with ledger_of(settings) as report:
         explainer = Explainer(_watches(settings, report), report, service=holder(settings.state_dir), now=time.time())
-        answers = [explainer.explain(os.path.abspath(os.fsencode(path))) for path in paths]
-    if json_:
-        common.print_json([_data(answer) for answer in answers])
-        return
-    console = common.out()
-    for number, answer in enumerate(answers):
-        if number:
-            console.print()
-        if isinstance(answer, Answer):
-            _show(answer)
-        else:
-            _show_folder(answer)
+        return [explainer.explain(os.path.abspath(os.fsencode(path))) for path in paths]
 
 
 def _watches(config: Config, report: Report | None) -> list[Watch]:

@@ -89,7 +89,7 @@ def detail(watch: WatchView, now: Standing) -> str:
     """What is to be said of how a watched folder is."""
     runaways = [r for r in now.runaways if within(r.path, watch.path)]
     told = [f"rewritten without end, so spaced out: {', '.join(map(_runaway, runaways))}"] if runaways else []
-    return "; ".join([*filter(None, [watch.detail]), *told])
+    return "; ".join([*filter(None, [coded(watch.detail)]), *told])
 
 
 def _runaway(file: Runaway) -> str:

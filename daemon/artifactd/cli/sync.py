@@ -82,7 +82,7 @@ def _print(result: Result, config: Config) -> None:
     parts += [f"{len(result.failed):,} failed", f"{len(result.left):,} left"]
     console.print(", ".join(parts) + f", in {tables.span(result.seconds)}", soft_wrap=True)
     for path, reason in result.away.items():
-        console.print(f"Nothing of {tables.path(path)} was looked at: {reason}", soft_wrap=True)
+        console.print(f"Nothing of {tables.path(path)} was looked at: {coded(reason)}", soft_wrap=True)
     for path in result.runs:
         because = result.blockage or result.held.get(path)
         why = "" if because is None else f": {coded(because.error)}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from artifactd.causes import coded
 from artifactd.cli import common, tables
 from artifactd.cli.back import WHAT, back
 from artifactd.cli.progress import Bar
@@ -79,7 +80,7 @@ def _print(done: Verified, *, deep: bool) -> None:
     )
     table = tables.table("Found", "Where", fold=("Found", "Where"))
     for finding in done.findings:
-        table.add_row(finding.error, Text(tables.short(finding.path) if finding.path else finding.run))
+        table.add_row(coded(finding.error), Text(tables.short(finding.path) if finding.path else finding.run))
     console.print(table)
     console.print()
     for cure in dict.fromkeys(finding.cure for finding in done.findings if not finding.again):
@@ -104,7 +105,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "run": finding.run,
         "path": tables.path(finding.path),
         "artifact_path": finding.artifact_path,
-        "error": finding.error,
+        "error": coded(finding.error),
         "cure": finding.cure,
         "retry_sends_it": finding.again,
     }

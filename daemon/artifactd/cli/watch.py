@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
 
+from artifactd.causes import code_of, coded
 from artifactd.cli import common, overview, status, tables
 from artifactd.cli.keys import Keyboard
 from artifactd.ledger import FileView, Report, State
@@ -185,7 +186,7 @@ class Screen:
         for what, block in list(self.now.held.items())[:3]:
             again = f"; next try {tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}"
             text = Text(f"Held back: {what}", style="bold yellow")
-            parts.append(text.append(f": {block.error}{again}", style="not bold default"))
+            parts.append(text.append(f": {coded(block.error)}{again}", style="not bold default"))
         return Group(*parts)
 
     def _rate(self) -> Text:
@@ -248,7 +249,8 @@ def _failures(files: Sequence[FileView], room: int, *, whole: bool = False) -> R
     if not files:
         return Text("No such failure", style="dim")
     fold = ("Failures", "Error") if whole else ()
-    table = tables.table("Failures", "Error", "Tries", "Next try", right=("Tries",), fold=fold)
+    # A column of its own: behind an error that is cut nobody would see it.
+    table = tables.table("Failures", "Error", "Code", "Tries", "Next try", right=("Tries",), fold=fold)
     table.expand = True
     table.columns[0].ratio, table.columns[1].ratio = 2, 3
     if not whole:
@@ -256,7 +258,8 @@ def _failures(files: Sequence[FileView], room: int, *, whole: bool = False) -> R
     for file in files[: max(1, room - 1)]:
         again = next_try(file)
         table.add_row(
-            tables.path(file.path if whole else _end(file.path)), file.error or "", str(file.attempts or ""),
+            tables.path(file.path if whole else _end(file.path)), file.error or "", code_of(file.error or "") or "",
+            str(file.attempts or ""),
             Text("by artifactd retry" if file.state is State.FAILED else "" if again is None else tables.until(again)),
         )  # fmt: skip
     return table

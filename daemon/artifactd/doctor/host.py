@@ -68,7 +68,7 @@ def _as_the_service(pid: int | None, uid: int | None, around: Surroundings) -> s
     name, of_a_user = unit
     if of_a_user and uid != around.uid:
         return ""
-    return f"artifactd doctor --as {name}{'' if of_a_user or around.uid == 0 else ', as root'}"
+    return f"artifactd doctor --as {name}{'' if of_a_user or around.uid == 0 else '  # as root'}"
 
 
 def _unit_of(pid: int, proc: str) -> tuple[str, bool] | None:
@@ -84,7 +84,7 @@ def _unit_of(pid: int, proc: str) -> tuple[str, bool] | None:
 
 def _as_its_user(name: str, state_dir: Path, source: str) -> str:
     config = f" --config {quoted(Path(source))}" if os.path.isabs(source) else ""
-    return f"runuser -u {name} -- artifactd doctor{config} --state-dir {quoted(state_dir)}, as root"
+    return f"runuser -u {name} -- artifactd doctor{config} --state-dir {quoted(state_dir)}  # as root"
 
 
 def pid_in(name: str) -> int | None:

@@ -85,10 +85,17 @@ def _kept_from(
     allowed = serving.can(who, use.path, use.mode, around)
     if allowed is None:
         detail = f"whether {who.name} can {use.verb} {use.shown} cannot be told as another user"
-        return notice(use.what, detail, f"sudo -u {who.name} artifactd doctor")
+        return notice(use.what, detail, f"runuser -u {who.name} -- artifactd doctor  # as root")
     if allowed:
         return None
     detail = f"{who.name} may not {use.verb} {use.shown}, so {use.so}"
-    if status is None or serving.can(who, use.path.parent, os.X_OK, around) is False:
-        return wrong(use.what, detail, f"setfacl -m u:{who.name}:x, for each folder above {quoted(use.path)}")
+    real = Path(os.path.realpath(use.path))
+    kept = next(
+        (folder for folder in reversed(real.parents) if serving.can(who, folder, os.X_OK, around) is False), None
+    )
+    if kept is not None:
+        again = "then `artifactd doctor` again: it sees what lies below"
+        return wrong(use.what, detail, f"setfacl -m u:{who.name}:x {quoted(kept)}  # {again}")
+    if status is None:
+        return wrong(use.what, detail, f"namei -l {quoted(use.path)}  # shows which part of it is wrong")
     return wrong(use.what, detail, closed(status))

@@ -51,7 +51,7 @@ def state_folder(folder: Path, around: Surroundings) -> Iterator[Finding]:
         else:
             yield wrong(
                 what, f"it is not there, and {name} may not make it in {printable(os.fsencode(above))}",
-                f"install -d -m 700 -o {name} {quoted(folder)}, as root; or set state_dir",
+                f"install -d -m 700 -o {name} {quoted(folder)}  # as root; or set state_dir",
             )  # fmt: skip
         return
     if not folder.is_dir():
@@ -62,7 +62,9 @@ def state_folder(folder: Path, around: Surroundings) -> Iterator[Finding]:
         return
     if not may(folder, os.R_OK | os.W_OK | os.X_OK):
         yield wrong(
-            what, f"{name} may not work in it", f"chown -R {name} {quoted(folder)}; or run this as the service's user"
+            what,
+            f"{name} may not work in it",
+            f"chown -R {name} {quoted(folder)}  # as root; or run this as the service's user",
         )
         return
     yield from _on(what, folder)
@@ -85,7 +87,7 @@ def _of_others(what: str, folder: Path, around: Surroundings) -> Iterator[Findin
             if uid not in (owner, around.uid or owner):
                 yield wrong(
                     what, f"{printable(bytes(path))} belongs to {user(uid)}, and the folder to {user(owner)}: a service"
-                    " that may not open it is kept from its work", f"chown -R {user(owner)}: {quoted(folder)}, as root",
+                    " that may not open it is kept from its work", f"chown -R {user(owner)}: {quoted(folder)}  # as root",
                 )  # fmt: skip
                 return
 
@@ -155,7 +157,7 @@ def ledger(folder: Path) -> Iterator[Finding]:
     elif version < VERSION:
         yield notice(
             "ledger", f"{detail}: the next start brings it to {VERSION}, some seconds for each 100,000 files",
-            "systemctl restart artifactd, at a time that suits you",
+            "systemctl restart artifactd  # at a time that suits you",
         )  # fmt: skip
     else:
         yield ok("ledger", detail)

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from artifactd import __version__
+from artifactd.causes import coded
 from artifactd.explain import wait_of
 from artifactd.exposition.asked import Answer, Asked, plain
 from artifactd.exposition.counts import Counts
@@ -83,7 +84,7 @@ class View:
             "held": [_held(what, block) for what, block in list(held.items())[:_FEW]],
             "more_held": max(0, len(held) - _FEW),
             "watches": [
-                {"path": printable(w.path), "mode": w.mode, "healthy": w.healthy, "detail": _text(w.detail)}
+                {"path": printable(w.path), "mode": w.mode, "healthy": w.healthy, "detail": _text(coded(w.detail))}
                 for w in sorted(counted.watches, key=lambda w: w.healthy)[:_FEW]
             ],
             "more_watches": max(0, len(counted.watches) - _FEW),
@@ -149,16 +150,16 @@ class View:
 
 def _held(what: str, block: Blockage) -> dict[str, Any]:
     return {
-        "what": mask(what), "error": _text(block.error), "cure": _text(block.cure), "kind": block.kind,
+        "what": mask(what), "error": _text(coded(block.error)), "cure": _text(block.cure), "kind": block.kind,
         "tries": block.attempts, "next": block.next_try,
     }  # fmt: skip
 
 
 def _file(file: FileView, now: float) -> dict[str, Any]:
-    why, cure, again = file.error or "", file.cure or "", None
+    why, cure, again = coded(file.error or ""), file.cure or "", None
     if file.state in (State.DUE, State.UPLOADING):
         wait = wait_of(file, None, now)
-        why = f"waits for {wait.reason}" + (f": {wait.error}" if wait.error else "")
+        why = f"waits for {wait.reason}" + (f": {coded(wait.error)}" if wait.error else "")
         cure, again = wait.cure, wait.until
     elif file.state is State.IGNORED:
         why = "left out by a rule: artifactd explain names it"
@@ -194,7 +195,7 @@ def _run(run: RunView) -> dict[str, Any]:
         "stored_bytes": run.stored_bytes,
         "waiting": run.pending,
         "failed": run.failed,
-        "why": _text(run.error or run.reason),
+        "why": _text(coded(run.error) if run.error else run.reason),
         "since": run.since,
     }
 

@@ -250,6 +250,23 @@ class Blockage:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What is held back, in short.
+
+    Attributes:
+        number: How many runs; 1 for a target.
+        run: The absolute folder of the first of them; None for a target.
+        kind: How the error is treated.
+        error: Why; of the first run.
+    """
+
+    number: int
+    run: bytes | None
+    kind: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class WatchView:
     """A watched folder as the service last saw it."""
 

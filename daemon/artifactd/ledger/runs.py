@@ -9,7 +9,8 @@ from typing import Any
 from artifactd.errors import Failure
 from artifactd.ledger.damage import blob
 from artifactd.ledger.lives import Lives
-from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, Run, State
+from artifactd.ledger.rows import END_REFUSED, Blockage, Doubt, Held, Run, State
+from artifactd.paths import join
 from artifactd.runfolder import End
 
 _RUN_COLUMNS = (
@@ -131,6 +132,20 @@ class Runs(Lives):
         """Targets that are held back, by URI."""
         rows = self._con.execute("SELECT uri, kind, error, cure, attempts, next_try FROM targets")
         return {r[0]: Blockage(*r[1:]) for r in rows}
+
+    def held(self) -> list[Held]:
+        """What is held back: each target, and the runs of active roots as one. For a line that is often asked for."""
+        # Of the rows that an aggregate reads, columns that stand bare are those of the one with the least id.
+        rows = self._con.execute(
+            "SELECT 1, NULL, NULL, kind, error FROM targets UNION ALL"
+            " SELECT number, path, folder, kind, error FROM ("
+            "SELECT count(*) AS number, min(r.id), roots.path, r.folder, r.kind, r.error FROM runs r"
+            " JOIN roots ON roots.id = r.root AND roots.active WHERE r.kind IS NOT NULL) WHERE number"
+        )
+        return [
+            Held(number, None if root is None else join(blob(root), blob(folder)), kind, error or "")
+            for number, root, folder, kind, error in rows
+        ]
 
     def release_idle(self, now: float, waiting: Collection[int] = ()) -> None:
         """What is held back although nothing waits for it any more would be shown for ever: nobody tries it.

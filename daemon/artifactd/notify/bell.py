@@ -43,8 +43,8 @@ _STUCK = 600.0
 _WORTH = 60.0
 """Seconds of waiting that are written down. Files come and go all the time, and each writing is a sync of the disk."""
 
-_SHOWN = frozenset({"disk", "watch", "lag"})
-"""What the status line has of its own from here: the service's own line names what failed and what is held back."""
+_SHOWN = frozenset({"disk", "lag"})
+"""What the status line has from here: the service's own line names what failed, is held back, or is watched badly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,13 +158,13 @@ def _full(disk: Disk | None, limit: int) -> Iterator[Trouble]:
     if disk is not None and disk.free < limit:
         detail = f"{_size(disk.free)} of {_size(disk.size)} are free, less than {format_size(limit)}"
         step = "Make space there: without it nothing can be noted, and so nothing is delivered"
-        yield _trouble("disk", disk.path.encode("utf-8", "surrogateescape"), detail, step)
+        yield _trouble("disk", disk.path.encode("utf-8", "surrogateescape"), coded(detail), step)
 
 
 def _degraded(needs: Needs) -> Iterator[Trouble]:
     for watch in needs.watches:
         if not watch.healthy:
-            detail = watch.detail or "it is not watched as it should be"
+            detail = coded(watch.detail) or "it is not watched as it should be"
             yield _trouble("watch", watch.path, detail, watch.next_step)
 
 
