@@ -39,6 +39,7 @@ SAYS_IT_ALL = frozenset({
     # A place that was named cannot be written.
     "x cannot be written to: x", "x cannot be written: x", "x cannot be made: x",
     # Mistakes of the installation, or of ours.
+    "there is no systemd here",
     "the page of x is not in x", "this program's own path is not known", "x is not held",
     "there is no process to bear a worker", "the thread that serves metrics has died: x",
     "there is no memory for the thread that serves metrics",
@@ -49,6 +50,8 @@ SAYS_IT_ALL = frozenset({
     "it is no folder", "its filesystem is mounted read-only", "x and x are one folder under two names (a bind mount?)",
     "x is not what MLflow can read, so no request can be made", "x ended x ago (x)",
     "a body of x did not get through: x", "x x failed, and time alone does not mend that",
+    "x belongs to x, and the folder to x: a service that may not open it is kept from its work",
+    "there is no program x in PATH, so x", "x is no file, so x", "x holds nothing, so x", "x is not there, so x",
     "it lies on x, which several hosts may write to: SQLite's ledger needs the memory and the locks of one host",
 })  # fmt: skip
 

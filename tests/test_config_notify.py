@@ -80,7 +80,7 @@ def test_a_key_beside_a_webhook_that_only_the_service_knows_is_no_mistake(
     assert not config.notify.wanted
     (notice,) = config.notices()
     assert "notify.secret_file" in notice.what
-    assert "ARTIFACTD_NOTIFY__WEBHOOK" in notice
+    assert "ARTIFACTD_NOTIFY__WEBHOOK" in notice.cure
     monkeypatch.setenv("ARTIFACTD_NOTIFY__WEBHOOK", "https://chat.example.com/hooks/s3cret")
     config = load_config(file)
     assert (config.notify.webhook, config.notices()) == ("https://chat.example.com/hooks/s3cret", ())

@@ -197,13 +197,13 @@ class TestService:
         assert f"as {UID + 54_321}" in found.detail
         name = user(UID)
         options = f"--config '/etc/my own.toml' --state-dir {held}"
-        assert found.cure == f"runuser -u {name} -- artifactd doctor {options}, as root"
+        assert found.cure == f"runuser -u {name} -- artifactd doctor {options}  # as root"
 
     @pytest.mark.parametrize(
         ("cgroup", "asker", "cure"),
         [
             ("0::/artifactd.service", 0, "artifactd doctor --as artifactd"),
-            ("0::/system.slice/artifactd@a.service", 54_321, "artifactd doctor --as artifactd@a, as root"),
+            ("0::/system.slice/artifactd@a.service", 54_321, "artifactd doctor --as artifactd@a  # as root"),
             ("12:cpu:/\n1:name=systemd:/artifactd.service", 0, "artifactd doctor --as artifactd"),
             ("0::/user.slice/user-7.slice/user@7.service/app.slice/artifactd.service", 54_321, "runuser -u "),
             ("0::/system.slice/slurmd.service", 54_321, "runuser -u "),

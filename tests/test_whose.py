@@ -121,7 +121,7 @@ def test_who_meets_a_file_of_roots_is_told_what_mends_it(theirs: Path, capsys: p
     around = Surroundings(environ={}, uid=NOBODY)
     (found,) = (one for one in state_folder(theirs, around) if one.level is Level.WRONG)
     assert found.detail.startswith(f"{theirs}/lock belongs to root, and the folder to {name}: ")
-    assert found.cure == f"chown -R {name}: {theirs}, as root"
+    assert found.cure == f"chown -R {name}: {theirs}  # as root"
     os.chown(theirs / "lock", NOBODY, NOBODY)
     assert all(one.level is not Level.WRONG for one in state_folder(theirs, around))
 

@@ -85,9 +85,10 @@ def _of_others(what: str, folder: Path, around: Surroundings) -> Iterator[Findin
         with contextlib.suppress(OSError):  # it is gone again
             uid = path.lstat().st_uid
             if uid not in (owner, around.uid or owner):
+                cure = f"chown -R {user(owner)}: {quoted(folder)}  # as root"
                 yield wrong(
                     what, f"{printable(bytes(path))} belongs to {user(uid)}, and the folder to {user(owner)}: a service"
-                    " that may not open it is kept from its work", f"chown -R {user(owner)}: {quoted(folder)}  # as root",
+                    " that may not open it is kept from its work", cure,
                 )  # fmt: skip
                 return
 
