@@ -62,7 +62,7 @@ def check(
     as_: AsOption = None,
     notify: Annotated[
         bool,
-        typer.Option("--notify", help="Also send a message, marked as a test, to whom [notify] names."),
+        typer.Option("--notify", help="Also have the service's messages tried: one is sent, marked as a test."),
     ] = False,
 ) -> None:
     """See whether the configuration, the watched folders, the server and the stores work.
