@@ -157,14 +157,14 @@ class Soak:
         ledger = sum(p.stat().st_size for p in self._host.box.state.glob("ledger.db*"))
         status = self._host.status()
         looks = []
-        for _ in range(9):  # somebody who asks just then has a connection
-            looks.append((service.num_fds(), service.num_threads()))
+        for _ in range(9):  # who asks just then has a connection, and an answer of a quarter of a MiB
+            anonymous = sum(part.anonymous for part in service.memory_maps())
+            looks.append((service.num_fds(), service.num_threads(), anonymous))
             time.sleep(1)
-        fds, threads = (statistics.median_low(column) for column in zip(*looks, strict=True))
+        fds, threads, anonymous = (statistics.median_low(column) for column in zip(*looks, strict=True))
         return Sample(
             hours=(time.monotonic() - self._begun) / 3600,
-            anonymous=sum(part.anonymous for part in service.memory_maps()) / MIB,
-            private=memory.uss / MIB, pss=memory.pss / MIB,
+            anonymous=anonymous / MIB, private=memory.uss / MIB, pss=memory.pss / MIB,
             fds=fds, threads=threads,
             restarts=int(self._host.show("NRestarts")["NRestarts"]), ledger=ledger / MIB, stored=status["stored"],
             left=sum(1 for _ in self._host.box.state.glob("staging/**/*")),
