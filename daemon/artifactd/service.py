@@ -114,10 +114,16 @@ class Service:
                 # Sent by the loop that does the work, so that a stuck loop is a missing ping.
                 self._notifier.watchdog()
                 next_ping = now + interval / 2
-            self._bell.look(lambda: self._refused + status_line(engine))
+            self._bell.look(lambda: self._say(engine))
             if could and now >= next_status:
-                self._notifier.status(self._bell.line(self._refused + status_line(engine)))
+                self._say(engine)
                 next_status = now + _STATUS_EVERY
+
+    def _say(self, engine: Engine) -> str:
+        """Show how it stands in ``systemctl status``, and give it to the bell: a message has what was shown then."""
+        line = self._refused + status_line(engine)
+        self._notifier.status(self._bell.line(line))
+        return line
 
     def _take_config(self, engine: Engine) -> None:
         self._notifier.reloading()

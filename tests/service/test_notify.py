@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +26,16 @@ def test_a_server_that_is_away_is_told_and_that_it_is_back(own_server: OwnServer
     (program.drop / "e" / "r").mkdir(parents=True)
     (program.drop / "e" / "r" / "a").write_text("a")
     manager = Manager(tmp_path)
+    numbers = itertools.count()
+
+    def asked() -> Any:
+        """So many files come that the line is another one at each moment."""
+        (program.drop / "e" / "r" / str(next(numbers))).write_text("a")
+        return next(iter(noted(tmp_path)), None)
+
     try:
         with program.running(NOTIFY_SOCKET=str(manager.path)):
-            message = wait_for(lambda: next(iter(noted(tmp_path)), None), "it is told", 90)
+            message = wait_for(asked, "it is told", 90)
             (trouble,) = message["troubles"]
             assert (trouble["kind"], trouble["subject"], trouble["new"]) == ("paused", own_server.uri, True)
             assert "cannot be reached" in trouble["detail"]
