@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifactd.delivery.messages import Deliver
-from artifactd.delivery.order import BY_AGE, Turns
+from artifactd.delivery.order import BY_AGE, KEPT, Recent, Turns
 from artifactd.ledger import Order, State, Wanted
 from artifactd.watching.signature import Signature
 from test_delivery_dispatch import Office
@@ -45,7 +45,6 @@ def served(office: Office) -> tuple[int, list[str]]:
 
 def test_a_big_file_among_small_ones_without_end_has_its_turn(office: Office) -> None:
     small_first(office)
-    office.dispatcher._most.clear()
     run = office.run("a", "r1")
     due(office, run, "big", 2**40)
     went: list[str] = []
@@ -84,3 +83,15 @@ def test_in_another_order_one_in_four_goes_by_age(office: Office) -> None:
         orders.append(turns.of_job(1))
         turns.went(1)
     assert orders == [*[Order.FRESH] * (BY_AGE - 1), Order.AGE] * 2
+
+
+def test_of_runs_without_end_the_last_are_remembered() -> None:
+    recent = Recent()
+    recent.put(-1, 7)
+    recent.put(-2, 8)
+    for run in range(KEPT - 2):
+        recent.put(run, run + 1)
+    recent.put(-1, 9)
+    recent.put(KEPT, 1)
+    assert (recent.get(-1), recent.get(-2), recent.get(-2, 5), recent.get(0)) == (9, 0, 5, 1)
+    assert len(recent._numbers) == KEPT

@@ -111,7 +111,7 @@ def test_signals_reach_the_command_whose_words_are_kept_as_they_come(
         "print('begun', flush=True); print('worse', file=sys.stderr)\n"
         "end = time.monotonic() + 30\n"
         "while len(asked) < 2 and time.monotonic() < end: time.sleep(0.02)\n"
-        "print('asked', len(asked))\n"
+        "print('asked', len(asked), flush=True)\n"
         "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
         "signal.raise_signal(signal.SIGTERM)\n"
     )

@@ -38,7 +38,7 @@ from artifactd.delivery.messages import (
 )
 from artifactd.delivery.modeljobs import model_job, say
 from artifactd.delivery.naming import as_versions
-from artifactd.delivery.order import Turns
+from artifactd.delivery.order import Recent, Turns
 from artifactd.delivery.pool import Pool
 from artifactd.delivery.preparing import preparation
 from artifactd.delivery.receipts import Delivered, Receipts, Source
@@ -105,8 +105,7 @@ class Dispatcher:
         self._batch = batch
         self._open: dict[int, dict[FileId, DueFile]] = {}
         self._stamps: dict[int, int] = {}
-        self._turns: dict[int, int] = {}
-        self._most: dict[int, int] = {}
+        self._turns, self._most = Recent(), Recent()
         self._served = 0
         self._refused: dict[int, str] = {}
         self._met = False
@@ -130,7 +129,7 @@ class Dispatcher:
         jobs = lasts[:1]
         due = sorted(
             {r for r, at in self._ledger.runs_with_due() if at <= now} | news,
-            key=lambda run: self._turns.get(run, 0),
+            key=self._turns.get,
         )
         due = self._order.runs(due, now) if free > len(jobs) else due
         preparing = {j.run for j in under_way if isinstance(j, PrepareRun)}
@@ -155,7 +154,7 @@ class Dispatcher:
                     preparing.add(row)  # no turn: its files come before the next run is made
                 else:
                     self._served += 1
-                    self._turns[row] = self._served
+                    self._turns.put(row, self._served)
                 jobs.append(job)
                 served = True
             if not served:
@@ -350,7 +349,7 @@ class Dispatcher:
             most = max(most // 2, _BATCH)
         elif isinstance(job, Deliver) and len(job.files) >= most:  # for a few files, any listing is long
             most = min(2 * most, _BIGGEST_BATCH)
-        self._most[job.run] = most
+        self._most.put(job.run, most)
 
     def put_back_all(self) -> None:
         """The pool was stopped: what was under way is to be looked at again."""

@@ -6,13 +6,33 @@ without end has its turn, and so has an old one among fresh ones.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from artifactd.ledger import Ledger, Order
 
 BY_AGE = 4
 """One in so many goes by age."""
+
+KEPT = 4096
+"""Runs of which something is remembered beside the ledger: a service that lives for a year meets many more."""
+
+
+class Recent:
+    """A number for each of the ``KEPT`` runs that were given one last; 0, or what is asked for, for any other."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+
+    def get(self, run: int, other: int = 0) -> int:
+        """The run's number."""
+        return self._numbers.get(run, other)
+
+    def put(self, run: int, number: int) -> None:
+        """Give a run its number."""
+        self._numbers.pop(run, None)
+        self._numbers[run] = number
+        if len(self._numbers) > KEPT:
+            del self._numbers[next(iter(self._numbers))]  # a dict has the order in which its keys came
 
 
 class Turns:
@@ -26,7 +46,7 @@ class Turns:
     def __init__(self, ledger: Ledger, order: Order) -> None:
         self._ledger = ledger
         self._order = order
-        self._jobs: Counter[int] = Counter()
+        self._jobs = Recent()
         self._choices = 0
 
     def runs(self, runs: Sequence[int], now: float) -> list[int]:
@@ -44,8 +64,8 @@ class Turns:
 
     def of_job(self, run: int) -> Order:
         """The order in which the run's next job takes files."""
-        return Order.AGE if self._jobs[run] % BY_AGE == BY_AGE - 1 else self._order
+        return Order.AGE if self._jobs.get(run) % BY_AGE == BY_AGE - 1 else self._order
 
     def went(self, run: int) -> None:
         """A job of the run goes out."""
-        self._jobs[run] += 1
+        self._jobs.put(run, self._jobs.get(run) + 1)
