@@ -169,7 +169,10 @@ class Box:
         _sweep()
         for group in self._groups:
             group.mkdir()
-        read_only = {SOURCES / "daemon": "/opt/artifactd/sources", _packages(): "/opt/artifactd/packages"}
+        read_only = {
+            SOURCES / "daemon": "/opt/artifactd/sources", _packages(): "/opt/artifactd/packages",
+            SOURCES / "systemd": "/opt/artifactd/systemd",  # where a link in the sources leads
+        }  # fmt: skip
         command = [
             "systemd-nspawn", "-q", "-D", str(made_root()), "--volatile=overlay",
             f"--machine={self._name}", f"--hostname={_PREFIX}", "--register=no", "--keep-unit", "--link-journal=no",
