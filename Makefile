@@ -42,7 +42,8 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storms (make soak, make soak-systemd),"
 	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium),"
 	@echo "the units in a real systemd (make test-systemd: three minutes), what pipx and uv install (make test-install: one to three minutes,"
-	@echo "with the newest versions of the network's) and the Debian packages in a clean Debian (make test-deb: 25 minutes)"
+	@echo "with the newest versions of the network's), the Containerfile's image (make test-container: five minutes) and the Debian packages"
+	@echo "in a clean Debian (make test-deb: 25 minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store; fetches promtool where it is missing
@@ -187,6 +188,11 @@ test-deb: $(INSTALLED) ## Builds the packages; the tutorial by them in a clean D
 	packaging/debian/test.sh
 	tests/systemd/tools.sh
 	$(BIN)/python -m pytest -n 0 -m deb tests/install
+
+.PHONY: test-container
+test-container: $(INSTALLED) ## The Containerfile's image, built without an engine and used; as root; installs buildah where it is missing: five minutes
+	tests/install/tools.sh
+	$(BIN)/python -m pytest -n 0 -m container tests/install
 
 .PHONY: test-install
 test-install: $(INSTALLED) ## By pipx and by uv as docs/install.md has it: install, use, upgrade, remove; asks the network for the newest versions
