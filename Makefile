@@ -14,7 +14,8 @@ DOCS := $(VENV)/.docs
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # All of these have marks that leave them out of the first tests: to import them would take a while.
-ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser --ignore=tests/systemd
+ELSEWHERE := --ignore=tests/faults --ignore=tests/stores --ignore=tests/browser --ignore=tests/systemd \
+	--ignore=tests/install
 # The tests start the program some thousand times: without bytecode on disk it would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -40,7 +41,9 @@ test-all: $(INSTALLED) ## Lint and every test there is
 	@echo "Not run: the tests marked big (make test-big, make test-stores-big: 45 and 30 GB, 30 and 60 minutes), those marked"
 	@echo "wide (heavy cases of what another test shows at less cost: make test-wide), the long storms (make soak, make soak-systemd),"
 	@echo "trainings that need torch (make test-presets), the page in a real browser (make test-browser: a minute, and Chromium),"
-	@echo "the units in a real systemd (make test-systemd: three minutes) and the Debian packages in a clean Debian (make test-deb: 20 minutes)"
+	@echo "the units in a real systemd (make test-systemd: three minutes), what pipx and uv install (make test-install: one to three minutes,"
+	@echo "with the newest versions of the network's), the Containerfile's image (make test-container: five minutes) and the Debian packages"
+	@echo "in a clean Debian (make test-deb: 25 minutes)"
 
 .PHONY: test-first
 test-first: $(INSTALLED) ## Of test-all, what is neither lint nor a fault nor a store; fetches promtool where it is missing
@@ -181,8 +184,19 @@ deb: ## Debian packages into dist/, with an environment of their own: Debian 12 
 
 # What is lent to it is a root filesystem of its own: nothing is installed here but mmdebstrap and lintian.
 .PHONY: test-deb
-test-deb: ## Builds the packages; the tutorial by them in a clean Debian, then install, use, upgrade, remove, purge; lintian: as root, 20 minutes
+test-deb: $(INSTALLED) ## Builds the packages; the tutorial by them in a clean Debian, then install, use, upgrade, remove, purge, and that under a real systemd; lintian: as root, 25 minutes
 	packaging/debian/test.sh
+	tests/systemd/tools.sh
+	$(BIN)/python -m pytest -n 0 -m deb tests/install
+
+.PHONY: test-container
+test-container: $(INSTALLED) ## The Containerfile's image, built without an engine and used; as root; installs buildah where it is missing: five minutes
+	tests/install/tools.sh
+	$(BIN)/python -m pytest -n 0 -m container tests/install
+
+.PHONY: test-install
+test-install: $(INSTALLED) ## By pipx and by uv as docs/install.md has it: install, use, upgrade, remove; asks the network for the newest versions
+	$(BIN)/python -m pytest -n 0 -m tools tests/install
 
 .PHONY: venv
 venv: $(INSTALLED) ## Only build the virtual environment

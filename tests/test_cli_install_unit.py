@@ -37,7 +37,8 @@ def test_a_users_unit_is_written_and_the_next_commands_are_said(place: Path, tmp
         "systemctl --user daemon-reload",
         "artifactd check --as artifactd\n",
         "systemctl --user enable --now artifactd\n",
-        "loginctl enable-linger",
+        "loginctl enable-linger ",
+        f"loginctl enable-linger {os.getuid()} ",
     ):
         assert said in done.stderr
     assert "useradd" not in done.stderr

@@ -312,6 +312,11 @@ class Engine:
         """Whether some upload is under way that is not stuck; one that is too slow to finish soon still moves."""
         return self._pool.moving
 
+    @property
+    def starting(self) -> bool:
+        """Whether delivery is still to come up; the engine ends with an error where it does not."""
+        return self._pool.starting
+
     def drain(self, deadline: float) -> None:
         """Let workers finish the file in hand, take their word, and end them.
 

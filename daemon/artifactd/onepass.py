@@ -145,7 +145,8 @@ def _turn_until_done(
             continue
         if progress.pending == 0 and not engine.busy and not engine.waiting_runs:
             return
-        at_work = engine.moving or (engine.busy and not engine.ledger.blockages())  # what hangs is ended by the engine
+        # What hangs is ended by the engine.
+        at_work = engine.starting or engine.moving or (engine.busy and not engine.ledger.blockages())
         if (progress.stored, progress.skipped) != moved or at_work:
             moved, moved_at = (progress.stored, progress.skipped), now
         # What still changes after this is not at rest: it is left, and said so.

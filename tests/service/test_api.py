@@ -83,3 +83,14 @@ def test_without_a_service_a_part_of_a_known_folder_is_synced_by_its_rules(
     assert artifactd.wait(folder, timeout=5).files == 2
     assert artifactd.run_for(folder).url is None
     assert artifactd.run_for(folder).name == "r"
+
+
+def test_a_pass_does_not_give_up_while_its_delivery_process_comes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It imports MLflow, which takes seconds here, and most of a minute just after an installation on a slow disk.
+    monkeypatch.setattr("artifactd.onepass.PATIENCE", 0.2)
+    program = Program(tmp_path)
+    write(program, "e/r/a")
+    done = artifactd.sync(config=program.config, settle="0.1s")
+    assert (done.stored, done.left) == (1, ())

@@ -2,6 +2,8 @@
 
 Never over the host's own root: at boot, systemd-tmpfiles empties /tmp. The folder is made once and only read: what a
 box writes lies in memory and ends with it. Folders of the host are bound into it where both sides are to see them.
+
+A box may have a root of its own instead, which it keeps what it writes in: for what is installed in it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ SUITE, PYTHON = "bookworm", (3, 11)
 """The oldest Debian whose systemd the unit is for, and the Python that it has."""
 
 _PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,mount,passwd,procps,python3"
+_OF_CLEAN = f"{_PACKAGES},ca-certificates"
+"""With what packages of ours depend on, so that they are installed without a network."""
+
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 
 _USER = "useradd --system --home-dir /var/lib/artifactd --shell /usr/sbin/nologin artifactd"
@@ -54,15 +59,19 @@ _PROPAGATED = Path("/run/systemd/nspawn/propagate")
 _PREFIX = "artifactd-box"
 
 
-def missing() -> str:
-    """Why no box can be booted here, with the cure; "" where one can."""
+def missing(*, version: tuple[int, int] | None = PYTHON) -> str:
+    """Why no box can be booted here, with the cure; "" where one can.
+
+    Args:
+        version: Of the Python that this environment's packages have to be for; None where the box has its own packages.
+    """
     if os.geteuid() != 0:
         return "only root can boot a systemd in a root of its own: run it as root"
     programs = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "nsenter": "util-linux"}
     lacking = sorted(package for program, package in programs.items() if shutil.which(program) is None)
     if lacking:
         return f"as root: apt-get install {' '.join(lacking)}"
-    if sys.version_info[:2] != PYTHON:
+    if version not in {None, sys.version_info[:2]}:
         return "the box has Python {}.{}, and this environment has another one".format(*PYTHON)
     if not os.access(_cgroups()[0] / "cgroup.procs", os.W_OK):
         return "the control groups of this machine are read-only"
@@ -75,22 +84,35 @@ def made_root() -> Path:
     Raises:
         RuntimeError: It could not be made; with what was said.
     """
-    recipe = repr((SUITE, _PACKAGES, _LEFT_OUT, _USER, _PROGRAM))
-    root = cache() / f"systemd-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    leave_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+    options = ["--variant=essential", f"--include={_PACKAGES}", *leave_out, f'--customize-hook=chroot "$1" {_USER}']
+    return _kept([*options, SUITE], _PROGRAM, _install)
+
+
+def clean_root(suite: str) -> Path:
+    """A folder with a Debian of that release, its systemd and nothing of ours, to be copied; made once: a minute.
+
+    Raises:
+        RuntimeError: It could not be made; with what was said.
+    """
+    return _kept(["--variant=apt", f"--include={_OF_CLEAN}", suite])
+
+
+def _kept(options: Sequence[str], more: str = "", install: Callable[[Path], None] = lambda _: None) -> Path:
+    """The root that mmdebstrap makes with these options, and `install` with `more`, kept under a name of all that."""
+    root = cache() / f"systemd-{hashlib.sha256(repr((options, more)).encode()).hexdigest()[:12]}"
     with (cache() / "systemd.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             part = root.with_suffix(".part")
-            _bootstrap(part)
-            _install(part)
+            _bootstrap(part, options)
+            install(part)
             part.rename(root)
     return root
 
 
-def _bootstrap(root: Path) -> None:
-    command = ["mmdebstrap", "-q", "--variant=essential", f"--include={_PACKAGES}", "--dpkgopt=force-unsafe-io"]
-    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
-    command += [f'--customize-hook=chroot "$1" {_USER}', SUITE, str(root)]
+def _bootstrap(root: Path, options: Sequence[str]) -> None:
+    command = ["mmdebstrap", "-q", "--dpkgopt=force-unsafe-io", *options, str(root)]
     for _ in range(2):  # a mirror may fail once
         shutil.rmtree(root, ignore_errors=True)
         done = subprocess.run(
@@ -131,24 +153,29 @@ class Box:
     Args:
         base: A folder of the host's; what both sides see lies below it, and the console's log.
         name: Another one for each box that is up at once.
+        root: A root of its own, which is written to, and into which nothing is bound; None: the one that is made once.
 
     Attributes:
         etc, drop, state, units: /etc/artifactd, /data/drop, /var/lib/artifactd and /etc/systemd/system in the box.
     """
 
-    def __init__(self, base: Path, name: str) -> None:
+    def __init__(self, base: Path, name: str, root: Path | None = None) -> None:
         self.base = base
-        self.etc, self.drop, self.state, self.units = (base / n for n in ("etc", "drop", "state", "units"))
-        for folder in (self.etc, self.drop, self.state, self.units):
-            folder.mkdir(exist_ok=True)
+        self._root = root
+        inside = ("/etc/artifactd", "/data/drop", "/var/lib/artifactd", "/etc/systemd/system")
+        if root is None:
+            outside = [base / n for n in ("etc", "drop", "state", "units")]
+            self._binds = dict(zip(outside, inside, strict=True))
+        else:
+            outside = [root / path.lstrip("/") for path in inside]
+            self._binds = {}
+        self.etc, self.drop, self.state, self.units = outside
+        for folder in self._binds or (self.drop,):
+            folder.mkdir(parents=True, exist_ok=True)
         for unit in _MASKED:
             (self.units / unit).symlink_to("/dev/null")
         self._name = f"{_PREFIX}-{os.getpid()}-{name}"
         self._groups = [group / self._name for group in _cgroups()]
-        self._binds = {
-            self.etc: "/etc/artifactd", self.drop: "/data/drop", self.state: "/var/lib/artifactd",
-            self.units: "/etc/systemd/system",
-        }  # fmt: skip
         self._log = base / "console.log"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -169,9 +196,13 @@ class Box:
         _sweep()
         for group in self._groups:
             group.mkdir()
-        read_only = {SOURCES / "daemon": "/opt/artifactd/sources", _packages(): "/opt/artifactd/packages"}
+        read_only = {} if self._root is not None else {
+            SOURCES / "daemon": "/opt/artifactd/sources", _packages(): "/opt/artifactd/packages",
+            SOURCES / "systemd": "/opt/artifactd/systemd",  # where a link in the sources leads
+        }  # fmt: skip
         command = [
-            "systemd-nspawn", "-q", "-D", str(made_root()), "--volatile=overlay",
+            "systemd-nspawn", "-q", "-D", str(self._root or made_root()),
+            *(() if self._root is not None else ("--volatile=overlay",)),
             f"--machine={self._name}", f"--hostname={_PREFIX}", "--register=no", "--keep-unit", "--link-journal=no",
             "--resolv-conf=off", "--timezone=off", "--console=pipe",
             # Without these two, IPAddressDeny= and DevicePolicy= would be nothing in the box.

@@ -119,7 +119,11 @@ def _next_steps(*, user: bool, template: bool) -> list[str]:
     systemctl = "systemctl --user" if user else "systemctl"
     lines += [f"  {systemctl} daemon-reload", f"  artifactd check --as {unit}", f"  {systemctl} enable --now {unit}"]
     if user:
-        lines.append("  loginctl enable-linger        # it then runs without a login, too")
+        # Where there is no polkit, as on a plain Debian, it is root's alone.
+        lines += [
+            "  loginctl enable-linger        # it then runs without a login, too",
+            f"  loginctl enable-linger {os.getuid():<6} # as root, where you are denied that",
+        ]
     return lines
 
 

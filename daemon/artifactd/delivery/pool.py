@@ -132,6 +132,11 @@ class Pool:
         return any(now - w.sending_at < MOVING_WITHIN for w, _ in self._at_work())
 
     @property
+    def starting(self) -> bool:
+        """Whether delivery processes are still to come up: ``end_stuck`` ends that, should it take too long."""
+        return self._nursery is not None and not self._nursery.ready
+
+    @property
     def alive(self) -> bool:
         """Whether any delivery process exists."""
         return self._nursery is not None
