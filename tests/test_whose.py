@@ -49,11 +49,12 @@ def test_the_service_goes_on_after_roots_commands(theirs: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert of_root(theirs) == [], command
     assert {"lock", "ledger.db", "mlflow.db", "artifacts"} <= set(os.listdir(theirs))
-    assert [path.read_bytes() for path in theirs.rglob("artifacts/**/a.txt")] == [b"a"]
+    assert [path.read_bytes() for path in theirs.glob("artifacts/*/artifacts/deep/a.txt")] == [b"a"]
     with as_somebody():
         lock = StateLock(theirs)
         lock.acquire("artifactd run")
-        Ledger(theirs).recover()
+        with closing(Ledger(theirs)) as ledger:
+            ledger.recover()
         with closing(sqlite3.connect(theirs / "mlflow.db")) as store, store:
             store.execute("UPDATE experiments SET name = name")
         for folder in theirs.glob("artifacts/**/"):
@@ -62,9 +63,10 @@ def test_the_service_goes_on_after_roots_commands(theirs: Path) -> None:
 
 
 def test_a_ledger_that_root_has_open_is_theirs_with_all_that_sqlite_keeps_beside(theirs: Path) -> None:
-    Ledger(theirs).recover()
-    assert {"ledger.db", "ledger.db-wal", "ledger.db-shm"} <= set(os.listdir(theirs))
-    assert of_root(theirs) == []
+    with closing(Ledger(theirs)) as ledger:
+        ledger.recover()
+        assert {"ledger.db", "ledger.db-wal", "ledger.db-shm"} <= set(os.listdir(theirs))
+        assert of_root(theirs) == []
 
 
 def test_what_was_told_of_last_is_theirs(theirs: Path) -> None:
