@@ -78,14 +78,13 @@ def test_what_is_handed_over_for_google(google: Google, user: User) -> None:
 
 
 def test_what_is_handed_over_for_mlflow(auth_server: AuthServer, user: User) -> None:
-    """By the link that the drop-in makes before the start."""
+    """At the place that the drop-in binds it to, which test_drop_ins.py has systemd do."""
     name, password = ADMIN
     text = f"[mlflow]\nmlflow_tracking_username = {name}\nmlflow_tracking_password = {password}\n"
     handed_over(user, "mlflow", text)
-    folder = os.environ["CREDENTIALS_DIRECTORY"]
-    for command in re.findall(r"(?m)^ExecStartPre=(.+)$", DROP_INS["mlflow"]):
-        here = command.replace("%d", folder).replace("%S/artifactd", str(user.home))
-        subprocess.run(shlex.split(here), check=True)
+    ((credential, place),) = re.findall(r"(?m)^BindReadOnlyPaths=%d/(\w+):%S/artifactd/(.+)$", DROP_INS["mlflow"])
+    (user.home / place).parent.mkdir()
+    (user.home / place).symlink_to(Path(os.environ["CREDENTIALS_DIRECTORY"]) / credential)
     assert server.connect(auth_server.uri, embedded_artifacts=None).search_experiments()
 
 
