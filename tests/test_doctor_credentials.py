@@ -152,7 +152,7 @@ class TestReadableByOthers:
         file.chmod(0o644)
         (finding,) = credentials.readable_by_others(load_config(file), around(tmp_path))
         assert finding.detail == f"{file} holds a webhook's secret, and other users can read it"
-        assert finding.cure.startswith(f"chmod 600 {file}; or move it")
+        assert finding.cure.startswith(f"chmod 600 {file}  # or move it")
         assert finding.cure.endswith("ARTIFACTD_NOTIFY__WEBHOOK=…")
         assert "s3cret" not in f"{finding}"
         file.chmod(0o600)

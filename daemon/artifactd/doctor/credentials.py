@@ -146,7 +146,7 @@ def _files_of_service(config: Config) -> Iterator[tuple[Path, str, str]]:
         file = Path(config.source)
         passwords, webhook = _standing_in(file)
         if webhook:
-            yield file, "a webhook's secret", f"; or move it into the service's environment: {_WEBHOOK}=…"
+            yield file, "a webhook's secret", f"  # or move it into the service's environment: {_WEBHOOK}=…"
         elif passwords:
             yield file, "a password in a URL", ""
     if config.notify.secret_file is not None:
