@@ -157,7 +157,7 @@ class Soak:
         ledger = sum(p.stat().st_size for p in self._host.box.state.glob("ledger.db*"))
         status = self._host.status()
         looks = []
-        for _ in range(9):  # who asks just then has a connection, and an answer of a quarter of a MiB
+        for _ in range(9):  # who asks just then has a connection, and an answer
             anonymous = sum(part.anonymous for part in service.memory_maps())
             looks.append((service.num_fds(), service.num_threads(), anonymous))
             time.sleep(1)
