@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from artifactd import installation
 from artifactd.config import (
     Config,
     MetricsConfig,
@@ -108,7 +109,9 @@ def test_odd_paths_can_be_shown() -> None:
 # -- notices ---------------------------------------------------------------------------------------------------------
 
 
-def test_defaults_give_no_notice() -> None:
+def test_defaults_give_no_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is looked up for one: a service that starts does without."""
+    monkeypatch.delattr(installation, "here")
     assert Config(watch=(WatchConfig(path=DATA, live=(), run_scope="fleet"),)).notices() == ()
 
 

@@ -64,7 +64,7 @@ def run_as(unit: str, command: str, given: Mapping[str, Path | bool | None]) -> 
     prefix, at, instance = unit.partition("@")
     name = f"{prefix.removesuffix('.service')}-{command}-{os.getpid()}{at}{instance}".removesuffix(".service")
     folder = _runtime(manager) / f"{name}.service.d"
-    folder.mkdir(0o700, parents=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)  # one that was killed may have left it
     try:
         (folder / "as.conf").write_text(surroundings(text), encoding="utf-8", errors="surrogateescape")
         variables = [f"--setenv={key}" for key in _KEPT if key in os.environ]

@@ -31,15 +31,19 @@ def notices(config: BaseModel) -> tuple[Notice, ...]:
 
 
 def _extras(config: BaseModel) -> Iterator[Notice]:
-    cure = str(installation.here().with_extra(EXTRA))
     for index, watch in enumerate(getattr(config, "watch", ())):
         if lacks_reader(watch.preset):
             key = f"watch[{index}].preset = {shown(watch.preset)}"
-            yield Notice(f"{key} {_LACKS}: their scalars are not told", cure)
+            yield Notice(f"{key} {_LACKS}: their scalars are not told", _cure())
         for number, route in enumerate(watch.route):
             if route.kind == "metrics" and MARK.decode() in route.match and not is_installed():
                 key = f"watch[{index}].route[{number}].match = {shown(route.match)}"
-                yield Notice(f"{key} {_LACKS}: they fail, though they are stored", cure)
+                yield Notice(f"{key} {_LACKS}: they fail, though they are stored", _cure())
+
+
+def _cure() -> str:
+    # Asked for only where it is lacking: it reads the metadata of what is installed.
+    return str(installation.here().with_extra(EXTRA))
 
 
 def _unsigned(config: BaseModel) -> Iterator[Notice]:

@@ -7,7 +7,7 @@ import itertools
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,17 +117,36 @@ def watched_folder(watch: WatchConfig, tree: Tree | None, around: Surroundings) 
 
 
 def let_in(path: Path, around: Surroundings, exc: OSError) -> str:
-    """The line that lets who asks get at a path: a right on the first folder above it that is closed, else on itself.
-
-    What lies below a closed folder cannot be seen.
-    """
-    who, real = shlex.quote(user(around.uid)), Path(os.path.realpath(path))
-    closed = next((folder for folder in reversed(real.parents) if not may(folder, os.X_OK)), None)
+    """The line that lets who asks get at a path: a right on the first closed folder above it, else on itself."""
     if exc.errno != errno.EACCES:
-        return f"namei -l {quoted(path)}  # shows which part of it is wrong"
+        return each_part(path)
+    name, real = user(around.uid), Path(os.path.realpath(path))
+    through = let_through(path, name, lambda folder: may(folder, os.X_OK))
+    return through or f"setfacl -m u:{shlex.quote(name)}:r {quoted(real)}"
+
+
+def let_through(path: Path, name: str, enters: Callable[[Path], bool]) -> str | None:
+    """The line that opens the first folder above a path that is closed to a user: what lies below it cannot be seen.
+
+    Args:
+        path: Links are followed.
+        name: The user's.
+        enters: Whether that user may enter a folder.
+
+    Returns:
+        None where none is closed.
+    """
+    real = Path(os.path.realpath(path))
+    closed = next((folder for folder in reversed(real.parents) if not enters(folder)), None)
     if closed is None:
-        return f"setfacl -m u:{who}:r {quoted(real)}"
-    return f"setfacl -m u:{who}:x {quoted(closed)}  # then `artifactd doctor` again: it sees what lies below"
+        return None
+    again = "then `artifactd doctor` again: it sees what lies below"
+    return f"setfacl -m u:{shlex.quote(name)}:x {quoted(closed)}  # {again}"
+
+
+def each_part(path: Path) -> str:
+    """The line that shows which part of a path is wrong."""
+    return f"namei -l {quoted(path)}  # shows which part of it is wrong"
 
 
 def _all(folders: Sequence[bytes]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from artifactd.config import Config
 from artifactd.doctor import serving
-from artifactd.doctor.disk import quoted
+from artifactd.doctor.disk import each_part, let_through, quoted
 from artifactd.doctor.finding import Finding, notice, ok, wrong
 from artifactd.doctor.serving import Account
 from artifactd.doctor.surroundings import Surroundings
@@ -89,13 +89,10 @@ def _kept_from(
     if allowed:
         return None
     detail = f"{who.name} may not {use.verb} {use.shown}, so {use.so}"
-    real = Path(os.path.realpath(use.path))
-    kept = next(
-        (folder for folder in reversed(real.parents) if serving.can(who, folder, os.X_OK, around) is False), None
-    )
-    if kept is not None:
-        again = "then `artifactd doctor` again: it sees what lies below"
-        return wrong(use.what, detail, f"setfacl -m u:{who.name}:x {quoted(kept)}  # {again}")
+    if through := let_through(
+        use.path, who.name, lambda folder: serving.can(who, folder, os.X_OK, around) is not False
+    ):
+        return wrong(use.what, detail, through)
     if status is None:
-        return wrong(use.what, detail, f"namei -l {quoted(use.path)}  # shows which part of it is wrong")
+        return wrong(use.what, detail, each_part(use.path))
     return wrong(use.what, detail, closed(status))
