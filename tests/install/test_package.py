@@ -60,8 +60,8 @@ class Debian:
         """`what` is a package by name, or a file of the host's."""
         name = str(what)
         if isinstance(what, Path):
-            name = f"/root/{what.name}"
-            shutil.copy(what, self._root / "root")
+            name = f"/srv/{what.name}"
+            shutil.copy(what, self._root / "srv")
         return self.box.run("apt-get", verb, "-y", "-q", name, timeout=300, DEBIAN_FRONTEND="noninteractive")
 
     def configure(self) -> None:
