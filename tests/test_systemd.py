@@ -60,8 +60,6 @@ def test_says_how_the_service_is(manager: Manager) -> None:
     assert manager.heard() == "WATCHDOG=1"
     notifier.watchdog()
     assert manager.heard() == "WATCHDOG=1"
-    notifier.extend_timeout(2.5)
-    assert manager.heard() == "EXTEND_TIMEOUT_USEC=2500000"
     notifier.stopping()
     assert manager.heard() == "STOPPING=1"
 
@@ -107,7 +105,6 @@ def test_nothing_happens_without_systemd(env: dict[str, str]) -> None:
     notifier.status("x")
     notifier.watchdog()
     notifier.reloading()
-    notifier.extend_timeout(1)
     notifier.stopping()
     assert notifier.watchdog_interval is None
 

@@ -317,14 +317,16 @@ class Engine:
         """Whether delivery is still to come up; the engine ends with an error where it does not."""
         return self._pool.starting
 
-    def drain(self, deadline: float) -> None:
+    def drain(self, deadline: float, alive: Callable[[], None] = lambda: None) -> None:
         """Let workers finish the file in hand, take their word, and end them.
 
         Args:
             deadline: Monotonic seconds at which they are ended whatever they do; what is left stays due.
+            alive: Called some times a second while they are waited for.
         """
         self._pool.wrap_up(self._pool.jobs())
         while self._pool.busy and time.monotonic() < deadline:
+            alive()
             wait(self._pool.waitables(), timeout=min(0.2, max(0.0, deadline - time.monotonic())))
             with self.ledger.transaction():
                 for job, answer in self._pool.answers():

@@ -15,7 +15,7 @@ from types import FrameType
 from artifactd import __version__, log
 from artifactd.causes import code_of, coded
 from artifactd.config import Config
-from artifactd.engine import Engine
+from artifactd.engine import REST, Engine
 from artifactd.errors import ArtifactdError
 from artifactd.exposition import Exposition
 from artifactd.ledger import Held
@@ -55,6 +55,9 @@ class Service:
         self._load = load
         self._notifier = notifier or Notifier()
         self._bell = Bell(config)
+        interval = self._notifier.watchdog_interval
+        self._ping_every = None if interval is None else interval / 2
+        self._next_ping = 0.0
         self._stop = False
         self._reload = False
         self._refused = ""
@@ -90,9 +93,9 @@ class Service:
                 signal.signal(number, handler)
 
     def _loop(self, engine: Engine) -> None:
-        interval = self._notifier.watchdog_interval
+        longest = min(REST, self._ping_every or REST)
         ready = False
-        next_ping = next_status = next_alarm = 0.0
+        next_status = next_alarm = 0.0
         while not self._stop:
             if self._reload:
                 self._reload = False
@@ -102,7 +105,7 @@ class Service:
                 # A thread of its own that needs nothing of Python: it also ends a process whose every thread hangs.
                 faulthandler.dump_traceback_later(HANG, exit=True)
                 next_alarm = now + HANG / 10
-            could = engine.turn()
+            could = engine.turn(longest)
             now = time.monotonic()
             self._exposition.turned(now)
             if not ready and all(w.begun for w in engine.watched):
@@ -110,14 +113,18 @@ class Service:
                 self._exposition.ready()
                 self._log.info("ready")
                 self._notifier.ready()
-            if interval is not None and now >= next_ping:
-                # Sent by the loop that does the work, so that a stuck loop is a missing ping.
-                self._notifier.watchdog()
-                next_ping = now + interval / 2
+            self._ping()
             self._bell.look(lambda: self._say(engine))
             if could and now >= next_status:
                 self._say(engine)
                 next_status = now + _STATUS_EVERY
+
+    def _ping(self) -> None:
+        """Sent by the loop that does the work, so that a stuck loop is a missing ping."""
+        now = time.monotonic()
+        if self._ping_every is not None and now >= self._next_ping:
+            self._notifier.watchdog()
+            self._next_ping = now + self._ping_every
 
     def _say(self, engine: Engine) -> str:
         """Show how it stands in ``systemctl status``, and give it to the bell: a message has what was shown then."""
@@ -138,7 +145,7 @@ class Service:
         else:
             self._refused = ""
             if not engine.limit(config):
-                engine.drain(time.monotonic() + STOP_WITHIN)
+                engine.drain(time.monotonic() + STOP_WITHIN, self._ping)
                 engine.use(config)
             self._config = config
             self._bell.use(config)

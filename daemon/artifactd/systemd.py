@@ -58,14 +58,6 @@ class Notifier:
         """Say that a reload has begun; ``ready`` ends it, whether the new configuration was taken or not."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def extend_timeout(self, seconds: float) -> None:
-        """Ask for more time to start, reload or stop.
-
-        Args:
-            seconds: From now on; to be asked again before they are over.
-        """
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
-
     @property
     def watchdog_interval(self) -> float | None:
         """Seconds between two ``watchdog`` calls: half of what systemd allows (sd_watchdog_enabled(3)), or None."""
