@@ -162,8 +162,9 @@ def test_a_killed_worker_leaves_no_temporary_file_nor_do_all_when_they_leave(sil
         ready(pool)
         for _ in range(2):
             pool.submit(EndRun(Target(silent), 1, "r" * 32, End("FINISHED")))
-        wait_for(lambda: len(list(staging.iterdir())) == 2, "both have a folder of their own")
         killed, other = pool._workers.values()
+        own = {str(killed.pid), str(other.pid)}  # and nothing else, such as what `tempfile` tries the folder with
+        wait_for(lambda: {p.name for p in staging.iterdir()} == own, "both have a folder of their own")
         for worker in (killed, other):
             (staging / str(worker.pid) / "artifact").write_bytes(b"half of a download")
         os.kill(killed.pid, signal.SIGKILL)
