@@ -119,7 +119,7 @@ def test_a_page_that_breaks_takes_nobody_with_it(listening: Made) -> None:
 def test_those_who_say_nothing_or_half_hold_nobody_up_and_are_left_after_a_while(
     listening: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("artifactd.exposition.listener.PATIENCE", 0.5)
+    monkeypatch.setattr("artifactd.exposition.listener.PATIENCE", 4.0)
     listener = listening()
     lines = [socket.create_connection(("127.0.0.1", listener.port), timeout=10) for _ in range(70)]
     for line in lines[::2]:
@@ -127,7 +127,7 @@ def test_those_who_say_nothing_or_half_hold_nobody_up_and_are_left_after_a_while
             line.sendall(b"GET /metrics HTTP/1.1\r\nHost: local")
     begun = time.monotonic()
     assert ask(listener)[0] == 200
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 3
     for line in lines:
         with closing(line), contextlib.suppress(ConnectionResetError):
             assert line.recv(100) == b""
