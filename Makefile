@@ -72,6 +72,8 @@ systemd-root: $(INSTALLED) ## The folder that test-systemd boots from, made once
 
 # These wait for the service more than they compute.
 SYSTEMD_WORKERS ?= 3
+# make test-systemd DEBIAN=trixie: of another release than the oldest
+systemd-root test-systemd soak-systemd: export ARTIFACTD_TEST_DEBIAN = $(DEBIAN)
 .PHONY: test-systemd
 test-systemd: systemd-root ## The units in a real systemd in a root of its own; as root; installs systemd-nspawn where it is missing
 	$(PYTEST) -n $(SYSTEMD_WORKERS) -m systemd tests/systemd

@@ -125,7 +125,7 @@ class TestReadableByOthers:
     def test_files_that_others_can_read(self, tmp_path: Path, config: Config) -> None:
         netrc = tmp_path / ".netrc"
         netrc.write_text("machine h login u password hunter22\n")
-        netrc.chmod(0o640)
+        netrc.chmod(0o644)
         (tmp_path / "config.toml").chmod(0o644)
         findings = list(credentials.readable_by_others(config, around(tmp_path)))
         assert [finding.cure for finding in findings] == [f"chmod 600 {netrc}", f"chmod 600 {tmp_path}/config.toml"]

@@ -102,4 +102,4 @@ class TestOnlyFor:
         file.chmod(mode)
         of = file.stat()
         as_its_group = os.stat_result((of.st_mode, *of[1:5], group, *of[6:]))
-        assert serving.seen_by_others(Account(54_321, 54_322), as_its_group) is seen
+        assert serving.seen_by_others(as_its_group, 54_322) is seen

@@ -35,7 +35,7 @@ def run_training(folder: Path, cache: Path, *arguments: str) -> subprocess.Compl
         env={**os.environ, "MPLCONFIGDIR": os.fspath(cache)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 

@@ -65,7 +65,7 @@ def commands(workflow: str) -> list[str]:
 def test_a_push_is_checked_by_what_anybody_can_run(workflow: str) -> None:
     assert ".ci/run" in commands(workflow)
     for command in commands(workflow):
-        assert command == ".ci/run" or command.removeprefix("make ") in targets(), command
+        assert command == ".ci/run" or command.removeprefix("make ").split()[0] in targets(), command
 
 
 def test_what_test_all_leaves_out_is_run_somewhere() -> None:

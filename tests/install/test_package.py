@@ -17,8 +17,9 @@ import pytest
 
 from conftest import MlflowServer
 from support import Oracle, wait_for
-from systemd.box import SOURCES, Box, clean_root, missing
+from systemd.box import Box, missing
 from systemd.host import Host
+from systemd.roots import SOURCES, clean_root
 
 pytestmark = [pytest.mark.deb, pytest.mark.timeout(900)]
 
@@ -91,7 +92,7 @@ class Debian:
 
 @pytest.fixture
 def debian(tmp_path: Path, mlflow_server: MlflowServer) -> Iterator[Debian]:
-    if why := missing(version=None):
+    if why := missing():
         pytest.fail(f"no systemd can be booted: {why}")
     root = tmp_path / "root"
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]

@@ -9,41 +9,17 @@ A box may have a root of its own instead, which it keeps what it writes in: for 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from made_store import cache
 from support import wait_for
-
-SOURCES = Path(__file__).parents[2]
-
-SUITE, PYTHON = "bookworm", (3, 11)
-"""The oldest Debian whose systemd the unit is for, and the Python that it has."""
-
-_PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,mount,passwd,procps,python3"
-_OF_CLEAN = f"{_PACKAGES},ca-certificates"
-"""With what packages of ours depend on, so that they are installed without a network."""
-
-_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
-
-_USER = "useradd --system --home-dir /var/lib/artifactd --shell /usr/sbin/nologin artifactd"
-"""As the README has it."""
-
-_PROGRAM = """#!/opt/artifactd/bin/python3
-import sys
-sys.dont_write_bytecode = True
-from artifactd.cli import main
-sys.exit(main())
-"""
+from systemd.roots import SOURCES, made_root, packages
 
 _MASKED = (
     "console-getty.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
@@ -59,85 +35,17 @@ _PROPAGATED = Path("/run/systemd/nspawn/propagate")
 _PREFIX = "artifactd-box"
 
 
-def missing(*, version: tuple[int, int] | None = PYTHON) -> str:
-    """Why no box can be booted here, with the cure; "" where one can.
-
-    Args:
-        version: Of the Python that this environment's packages have to be for; None where the box has its own packages.
-    """
+def missing() -> str:
+    """Why no box can be booted here, with the cure; "" where one can."""
     if os.geteuid() != 0:
         return "only root can boot a systemd in a root of its own: run it as root"
     programs = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "nsenter": "util-linux"}
     lacking = sorted(package for program, package in programs.items() if shutil.which(program) is None)
     if lacking:
         return f"as root: apt-get install {' '.join(lacking)}"
-    if version not in {None, sys.version_info[:2]}:
-        return "the box has Python {}.{}, and this environment has another one".format(*PYTHON)
     if not os.access(_cgroups()[0] / "cgroup.procs", os.W_OK):
         return "the control groups of this machine are read-only"
     return ""
-
-
-def made_root() -> Path:
-    """The folder that boxes are booted from; made when it is asked for first: a minute, 200 MB.
-
-    Raises:
-        RuntimeError: It could not be made; with what was said.
-    """
-    leave_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
-    options = ["--variant=essential", f"--include={_PACKAGES}", *leave_out, f'--customize-hook=chroot "$1" {_USER}']
-    return _kept([*options, SUITE], _PROGRAM, _install)
-
-
-def clean_root(suite: str) -> Path:
-    """A folder with a Debian of that release, its systemd and nothing of ours, to be copied; made once: a minute.
-
-    Raises:
-        RuntimeError: It could not be made; with what was said.
-    """
-    return _kept(["--variant=apt", f"--include={_OF_CLEAN}", suite])
-
-
-def _kept(options: Sequence[str], more: str = "", install: Callable[[Path], None] = lambda _: None) -> Path:
-    """The root that mmdebstrap makes with these options, and `install` with `more`, kept under a name of all that."""
-    root = cache() / f"systemd-{hashlib.sha256(repr((options, more)).encode()).hexdigest()[:12]}"
-    with (cache() / "systemd.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            part = root.with_suffix(".part")
-            _bootstrap(part, options)
-            install(part)
-            part.rename(root)
-    return root
-
-
-def _bootstrap(root: Path, options: Sequence[str]) -> None:
-    command = ["mmdebstrap", "-q", "--dpkgopt=force-unsafe-io", *options, str(root)]
-    for _ in range(2):  # a mirror may fail once
-        shutil.rmtree(root, ignore_errors=True)
-        done = subprocess.run(
-            command, env={**os.environ, "TMPDIR": str(root.parent)}, capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            return
-    raise RuntimeError(f"mmdebstrap could not make a root:\n{done.stdout}{done.stderr}")
-
-
-def _install(root: Path) -> None:
-    """An environment as ``python3 -m venv /opt/artifactd`` makes it, whose packages are those of the tests."""
-    home = root / "opt" / "artifactd"
-    packages = home / "lib" / "python{}.{}".format(*PYTHON) / "site-packages"
-    packages.mkdir(parents=True)
-    (home / "bin").mkdir()
-    (home / "bin" / "python3").symlink_to("/usr/bin/python3")
-    (home / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
-    (packages / "bound.pth").write_text("/opt/artifactd/sources\n/opt/artifactd/packages\n")
-    for name in ("sources", "packages"):
-        (home / name).mkdir()
-    program = home / "bin" / "artifactd"
-    program.write_text(_PROGRAM)
-    program.chmod(0o755)
-    (root / "etc" / "hostname").unlink(missing_ok=True)
 
 
 def _cgroups() -> list[Path]:
@@ -197,7 +105,7 @@ class Box:
         for group in self._groups:
             group.mkdir()
         read_only = {} if self._root is not None else {
-            SOURCES / "daemon": "/opt/artifactd/sources", _packages(): "/opt/artifactd/packages",
+            SOURCES / "daemon": "/opt/artifactd/sources", packages(): "/opt/artifactd/packages",
             SOURCES / "systemd": "/opt/artifactd/systemd",  # where a link in the sources leads
         }  # fmt: skip
         command = [
@@ -276,8 +184,10 @@ class Box:
         """
         own = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/artifactd/bin", "HOME": "/root"}
         own |= {"LANG": "C.UTF-8", "TERM": "dumb", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", **env}
+        # From a group of the box's: logind (256 and newer) refuses who calls from outside of what it sees.
+        inside = ["sh", "-c", f'echo $$ > {self._groups[0]}/payload/init.scope/cgroup.procs && exec "$@"', "sh"]
         done = subprocess.Popen(
-            ["nsenter", "-t", str(self._pid), "-a", "--", *command],
+            [*inside, "nsenter", "-t", str(self._pid), "-a", "--", *command],
             env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -297,10 +207,6 @@ class Box:
         """Entries of the journal, oldest first, that journalctl's arguments choose."""
         said = self.run("journalctl", "--output=json", "--no-pager", *which)
         return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-
-
-def _packages() -> Path:
-    return Path(sysconfig.get_path("purelib"))
 
 
 def _sweep() -> None:
@@ -334,3 +240,4 @@ if __name__ == "__main__":
         print(f"No systemd will be booted: {why}", file=sys.stderr)  # noqa: T201 (a command of make's)
     else:
         made_root()
+        packages()

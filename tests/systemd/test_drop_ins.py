@@ -15,8 +15,9 @@ from stores import seaweed as keys
 from stores.running import NotThereError
 from stores.servers import ADMIN, basic_auth
 from support import Oracle, wait_for
-from systemd.box import SOURCES, Box
+from systemd.box import Box
 from systemd.host import UNIT, Host
+from systemd.roots import SOURCES
 
 PAGE = "".join((SOURCES / "docs" / name).read_text() for name in ("stores-objects.md", "notify.md"))
 DROP_INS = dict(re.findall(r"```ini\n# /etc/systemd/system/artifactd\.service\.d/(\w+)\.conf\n(.*?)```", PAGE, re.S))

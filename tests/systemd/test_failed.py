@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from support import wait_for
-from systemd.box import SOURCES
 from systemd.host import UNIT, Host
+from systemd.roots import SOURCES
 
 PAGE = (SOURCES / "docs" / "systemd.md").read_text()
 UNITS = dict(re.findall(r"```ini\n# /etc/systemd/system/(artifactd\S*failed\S*)\n(.*?)```", PAGE, re.S))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
-import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -117,13 +116,13 @@ def readable_by_others(config: Config, around: Surroundings) -> Iterator[Finding
     """Files with secrets that other users of this host can read."""
     for path, holds in _own_files(around):
         with contextlib.suppress(OSError):
-            if stat.S_IMODE(os.stat(path).st_mode) & 0o044:
+            if serving.seen_by_others(os.stat(path)):
                 yield _readable(Path(path), holds, f"chmod 600 {quoted(Path(path))}")
     who = serving.account(config.state_dir, around)
     for file, holds, elsewhere in _files_of_service(config):
         with contextlib.suppress(OSError):
             status = file.stat()
-            if serving.seen_by_others(who, status):
+            if serving.seen_by_others(status, who.gid):
                 yield _readable(file, holds, serving.only_for(who, file, status) + elsewhere)
 
 

@@ -104,9 +104,12 @@ def can(who: Account, path: Path, mode: int, around: Surroundings) -> bool | Non
     return done.returncode == 0
 
 
-def seen_by_others(who: Account, status: os.stat_result) -> bool:
-    """Whether other users than root and the service may read a file."""
-    by_group = status.st_mode & stat.S_IRGRP and status.st_gid not in (0, who.gid)
+def seen_by_others(status: os.stat_result, group: int = 0) -> bool:
+    """Whether others than root, the file's owner and a group may read it.
+
+    In root's group is nobody else: so systemd (256 and newer) keeps credentials, whose reader an ACL names.
+    """
+    by_group = status.st_mode & stat.S_IRGRP and status.st_gid not in (0, group)
     return bool(status.st_mode & stat.S_IROTH or by_group)
 
 
