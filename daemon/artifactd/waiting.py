@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from artifactd.delivery import birth
+from artifactd.doctor.host import pid_in
 from artifactd.errors import Kind, Unstored
 from artifactd.explain import Watch, wait_of
 from artifactd.layout import Destination
@@ -123,7 +125,8 @@ def until_stored(
         watch: As for ``look``.
         path: As for ``look``.
         deadline: Most seconds to wait; None for no limit.
-        patience: Seconds without a file stored or an upload under way after which it ends.
+        patience: Seconds without a file stored or an upload under way after which it ends; more where the delivery
+            process still comes up, as on a container's share of a processor it may do for a while.
         despite_failures: Wait for the others when a file failed.
         show: Called with each look.
 
@@ -133,6 +136,7 @@ def until_stored(
     begun = moved_at = served_at = time.monotonic()
     stored_at: float | None = None
     last = (-1, -1)
+    grown = 0.0
     while True:
         at = time.monotonic()
         now = look(state_dir, watch, path)
@@ -142,6 +146,8 @@ def until_stored(
             served_at = after
         if now.uploading or (now.stored, len(now.left)) != last:
             moved_at, last = after, (now.stored, len(now.left))
+        if patience is not None and after - moved_at > patience and (more := _coming_up(state_dir)) > grown:
+            moved_at, grown = after, more
         if not now.left:
             stored_at = stored_at or after
             if now.failed or not now.ending or after - stored_at > END_WITHIN:
@@ -156,6 +162,12 @@ def until_stored(
         ):
             return now
         time.sleep(max(_EVERY, 4 * (after - at)))  # big folders take long to look at
+
+
+def _coming_up(state_dir: Path) -> float:
+    """Seconds of the processor's time that a delivery process has taken which does not deliver yet."""
+    pid = pid_in(holder(state_dir) or "")
+    return 0.0 if pid is None else birth.taken(pid)
 
 
 def _known(state_dir: Path, path: bytes) -> tuple[dict[bytes, FileView], bool]:
