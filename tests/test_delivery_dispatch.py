@@ -30,6 +30,7 @@ from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import END_REFUSED, Blockage, Ledger, Name, Report, State, Wanted
 from artifactd.ledger.lives import Life
+from artifactd.metrics import Figures
 from artifactd.tracking.runs import PARENT_TAG
 from artifactd.watching.signature import Signature
 
@@ -66,6 +67,7 @@ class Office:
         self.ledger = Ledger(base)
         self.root = self.ledger.use_roots([b"/drop"])[b"/drop"]
         self.pool = Desk(workers)
+        self.figures = Figures()
         self.dispatcher = Dispatcher(
             self.ledger,
             self.pool,
@@ -74,6 +76,7 @@ class Office:
             artifact_location=None,
             backoff=backoff or Backoff(1, 60),
             sources={self.root: Source(1.0, True, lambda *_: None, lambda: (1, 2))},
+            figures=self.figures,
         )
 
     def run(self, name: str, run_id: str | None = None) -> int:
@@ -125,6 +128,24 @@ def test_a_run_is_prepared_once_before_its_files_go(office: Office) -> None:
     (job,) = office.assign()
     assert isinstance(job, Deliver)
     assert job.run_id == "r9"
+
+
+def test_each_try_that_fails_is_counted_whatever_it_tried(office: Office) -> None:
+    """An outage is met by jobs and not by files: counted must be these, else nobody sees it in the numbers."""
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    for now in (10.0, 100.0):
+        (job,) = office.assign(now)
+        office.pool.taken.clear()
+        office.dispatcher.take(job, JobFailed(DOWN), now)
+    assert office.figures.failed == {"transient": 2}
+    (job,) = office.assign(1000.0)
+    assert isinstance(job, Deliver)
+    refused = Failure(Kind.PAUSED, Scope.TARGET, "answered 401", "Say who asks")
+    results = Outcomes((NotDelivered(job.files[0], refused, 0, touched=False),))
+    office.dispatcher.take(job, results, 1000.0)
+    office.dispatcher.take(job, JobFailed(Failure(Kind.PERMANENT, Scope.RUN, "run r1 is deleted", "")), 1000.0)
+    assert office.figures.failed == {"transient": 2, "paused": 1, "permanent": 1}
 
 
 def test_runs_take_turns(office: Office) -> None:
