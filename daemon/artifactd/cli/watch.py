@@ -22,7 +22,7 @@ from rich.text import Text
 from artifactd.causes import code_of, coded
 from artifactd.cli import common, overview, status, tables
 from artifactd.cli.keys import Keyboard
-from artifactd.ledger import FileView, Report, State
+from artifactd.ledger import Blockage, FileView, Report, State
 from artifactd.ledger.runviews import RunView
 from artifactd.standing import Standing, next_try, read
 
@@ -178,31 +178,34 @@ class Screen:
 
     def _top(self) -> RenderableType:
         parts: list[RenderableType] = [overview.head(self.now, self.folder), self._rate()]
+        parts += [_held(what, block) for what, block in list(self.now.held.items())[:3]]
         well = [watch for watch in self.now.watches if watch.healthy]
         if len(well) == len(self.now.watches):
-            parts.append(Text(f"{tables.number(len(well), 'watched folder')}, all well"))
+            how = "all well" if self.now.service is not None else "not watched now"
+            parts.append(Text(f"{tables.number(len(well), 'watched folder')}, {how}"))
         else:
             parts.append(overview.watches(replace(self.now, watches=[w for w in self.now.watches if not w.healthy])))
-        for what, block in list(self.now.held.items())[:3]:
-            again = f"; next try {tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}"
-            text = Text(f"Held back: {what}", style="bold yellow")
-            parts.append(text.append(f": {coded(block.error)}{again}", style="not bold default"))
         return Group(*parts)
 
     def _rate(self) -> Text:
         files, sent = self.rates
         if not files and not sent:
-            return Text("Nothing was stored in the last seconds", style="dim")
+            going = self.now.count(State.UPLOADING)
+            still = f"; {tables.number(going, 'upload is', 'uploads are')} under way" if going else ""
+            return Text(f"Nothing was stored in the last seconds{still}", style="dim")
         text = f"{files:,.1f} files/s · {tables.size(sent)}/s"
-        left = self.now.totals.pending_bytes
-        if left and sent:
-            text += f" · about {tables.span(left / sent)} left"
+        totals = self.now.totals
+        # A file counts once it is stored. Of one that takes longer than the window, the rate knows nothing.
+        if totals.pending_bytes and totals.largest_due <= sent * _WINDOW:
+            text += f" · about {tables.span(totals.pending_bytes / sent)} left"
         return Text(text, style="bold")
 
     def _lists(self, room: int) -> Iterator[tuple[RenderableType, int]]:
         runs, files = self.choice.runs(self.now.runs), self.choice.files(self.now.failures)
         if self.choice.failures:
-            yield _failures(_from(files, self.choice.top), room, whole=True), room
+            shown = _from(files, self.choice.top)[:room]
+            whole = Group(Text("Failures", style="bold"), *map(overview.failure, shown))
+            yield whole if shown else Text("No such failure", style="dim"), room
             return
         of_files = min(len(files) + 2, max(room // 3, 3)) if files else 0
         yield _runs(_from(runs, self.choice.top), room - of_files), room - of_files
@@ -244,23 +247,26 @@ def _runs(runs: Sequence[RunView], room: int) -> RenderableType:
     return table
 
 
-def _failures(files: Sequence[FileView], room: int, *, whole: bool = False) -> RenderableType:
-    """A row each, or the whole of their paths and errors."""
-    if not files:
-        return Text("No such failure", style="dim")
-    fold = ("Failures", "Error") if whole else ()
-    # A column of its own: behind an error that is cut nobody would see it.
-    table = tables.table("Failures", "Error", "Code", "Tries", "Next try", right=("Tries",), fold=fold)
+def _held(what: str, block: Blockage) -> Text:
+    error, again = coded(block.error), overview.next_of(block)
+    text = Text("Held back: ", style="bold yellow")
+    text.append(error if error.startswith(what) else f"{what}: {error}", style="not bold default")
+    return text.append(f"; next try {again}" if again else f"; {block.next_step}", style="not bold default")
+
+
+def _failures(files: Sequence[FileView], room: int) -> RenderableType:
+    """A row each."""
+    # The code has a column of its own: behind an error that is cut nobody would see it.
+    table = tables.table("Failures", "Error", "Code", "Tries", "Next try", right=("Tries",))
     table.expand = True
     table.columns[0].ratio, table.columns[1].ratio = 2, 3
-    if not whole:
-        table.columns[0].overflow = table.columns[1].overflow = "ellipsis"
+    table.columns[0].overflow = table.columns[1].overflow = "ellipsis"
     for file in files[: max(1, room - 1)]:
         again = next_try(file)
+        by = "by artifactd retry" if file.needs_retry else "" if again is None else tables.until(again)
         table.add_row(
-            tables.path(file.path if whole else _end(file.path)), file.error or "", code_of(file.error or "") or "",
-            str(file.attempts or ""),
-            Text("by artifactd retry" if file.state is State.FAILED else "" if again is None else tables.until(again)),
+            tables.path(_end(file.path)), file.error or "", code_of(file.error or "") or "", str(file.attempts or ""),
+            Text(by),
         )  # fmt: skip
     return table
 
