@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from artifactd.config import NotifyConfig
@@ -40,6 +42,15 @@ def test_failed_files_are_one_trouble_for_each_folder() -> None:
     assert found(Needs(failed=(two,)))[0].next_step == two.cure, "it is said there already"
     clash = FailedFiles(b"/d/e/one", 1, b"/d/e/one/a", "its place is taken", "Rename one of the two", needs_retry=False)
     assert found(Needs(failed=(clash,)))[0].next_step == "Rename one of the two", "a retry would do nothing"
+
+
+def test_a_command_can_be_pasted_whatever_a_folder_is_called() -> None:
+    one = FailedFiles(b"/d/e/my run; $(reboot)", 1, b"/d/e/my run; $(reboot)/a", "it cannot be read", "")
+    late = Late(b"/d", b"/d/e/it's `late`", NOW - 7300)
+    lag, failure = found(Needs(failed=(one,), late=(late,)), waiting={"/d": 0.0})
+    command = failure.next_step.partition("then ")[2].strip("`")
+    assert shlex.split(command) == ["artifactd", "retry", "/d/e/my run; $(reboot)"]
+    assert shlex.split(lag.next_step.removesuffix(" says what it waits for")[1:-1])[-1] == "/d/e/it's `late`"
 
 
 def test_a_line_names_nothing_twice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ def _failures(needs: Needs) -> Iterator[Trouble]:
 
 
 def _retry(folder: bytes) -> str:
-    return f"`artifactd retry {_text(folder)}`"
+    return f"`artifactd retry {_word(folder)}`"
 
 
 def _paused(needs: Needs) -> Iterator[Trouble]:
@@ -155,7 +156,7 @@ def _late(needs: Needs, limit: float, waiting: Mapping[str, float], now: float) 
         if waits > limit:
             path = _text(late.path)
             detail = f"{path} has been waiting for {_span(waits)}, more than {format_duration(limit)}"
-            yield _trouble("lag", late.root, detail, f"`artifactd explain {path}` says what it waits for")
+            yield _trouble("lag", late.root, detail, f"`artifactd explain {_word(late.path)}` says what it waits for")
 
 
 def _full(disk: Disk | None, limit: int) -> Iterator[Trouble]:
@@ -178,6 +179,11 @@ def _trouble(kind: Topic, subject: bytes, detail: str, next_step: str, weight: i
 
 def _text(path: bytes) -> str:
     return _cut(printable(path))
+
+
+def _word(path: bytes) -> str:
+    """As a shell takes it: whoever names a folder does not say what an operator runs."""
+    return shlex.quote(_text(path))
 
 
 def _cut(text: str) -> str:
