@@ -238,6 +238,10 @@ def test_why_nothing_goes_is_seen_on_a_small_screen(book: Book) -> None:
     book.hold("http://mlflow.test cannot be reached: Connection refused")
     text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=24)).split())
     assert "Held back: http://mlflow.test cannot be reached: Connection refused [AD101]; next try in " in text
+    refused = Blockage(Kind.PAUSED, "http://mlflow.test answered 401", "Correct them", 2, time.time() + 60)
+    book.ledger.block_target("http://mlflow.test", refused)
+    text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=24)).split())
+    assert re.search(r"answered 401 \[AD102\]; next try in \S+ s \(.*\), after 2 tries; Correct them ", text)
     book.ledger.block_run(book.rows()[0], Blockage(Kind.PERMANENT, "run 12 is deleted", "Restore it", 1, time.time()))
     text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=40)).split())
     assert f"Held back: {book.drop}/e/r: run 12 is deleted; Restore it; then `artifactd retry`" in text

@@ -22,6 +22,7 @@ from rich.text import Text
 from artifactd.causes import code_of, coded
 from artifactd.cli import common, overview, status, tables
 from artifactd.cli.keys import Keyboard
+from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileView, Report, State
 from artifactd.ledger.runviews import RunView
 from artifactd.standing import Standing, next_try, read
@@ -251,7 +252,9 @@ def _held(what: str, block: Blockage) -> Text:
     error, again = coded(block.error), overview.next_of(block)
     text = Text("Held back: ", style="bold yellow")
     text.append(error if error.startswith(what) else f"{what}: {error}", style="not bold default")
-    return text.append(f"; next try {again}" if again else f"; {block.next_step}", style="not bold default")
+    # What time alone mends has no next step but to wait.
+    step = "" if block.kind == Kind.TRANSIENT else f"; {block.next_step}"
+    return text.append(f"{f'; next try {again}' if again else ''}{step}", style="not bold default")
 
 
 def _failures(files: Sequence[FileView], room: int) -> RenderableType:
