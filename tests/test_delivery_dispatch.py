@@ -23,6 +23,7 @@ from artifactd.delivery.messages import (
     PrepareRun,
     RunEnded,
     RunReady,
+    Stored,
     Target,
 )
 from artifactd.delivery.pool import Pool
@@ -146,6 +147,28 @@ def test_each_try_that_fails_is_counted_whatever_it_tried(office: Office) -> Non
     office.dispatcher.take(job, results, 1000.0)
     office.dispatcher.take(job, JobFailed(Failure(Kind.PERMANENT, Scope.RUN, "run r1 is deleted", "")), 1000.0)
     assert office.figures.failed == {"transient": 2, "paused": 1, "permanent": 1}
+
+
+def test_what_was_sent_without_an_answer_is_content_too_once_the_store_is_seen_to_have_it(office: Office) -> None:
+    """Else `status` tells of each byte that it went out a thousand times."""
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    (file,) = job.files
+    late = Failure(Kind.TRANSIENT, Scope.FILE, "answered 504", "")
+    office.dispatcher.take(job, Outcomes((NotDelivered(file, late, 3, touched=True),)), 10.0)
+    office.finish(10.0)
+    (job,) = office.assign(1000.0)
+    assert isinstance(job, Deliver)
+    (file,) = job.files
+    assert file.ask
+    office.dispatcher.take(job, Outcomes((Stored(file, b"d" * 32, 3, None, 0.0),)), 1000.0)
+    office.finish(1000.0)
+    report = Report(office.base)
+    totals = report.totals()
+    report.close()
+    assert (totals.bytes_sent, totals.bytes_unique) == (3, 3)
 
 
 def test_runs_take_turns(office: Office) -> None:

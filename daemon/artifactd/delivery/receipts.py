@@ -129,6 +129,9 @@ class Receipts:
             if file.role:
                 self._told(run, file, result.told or Told(), now)
             if sent is None:
+                # An upload whose answer was lost: its bytes count as sent, and are content after all.
+                lost = file.ask and file.digest != result.digest and file.past.sent_bytes >= size
+                self._unique += size if lost else 0
                 self._log.debug("unchanged", path=printable(path))
                 continue
             self._took_at = now
