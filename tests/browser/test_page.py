@@ -219,7 +219,7 @@ def test_it_can_be_read_by_everybody(scheme: str, book: Book, shown: str, opened
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) > 384) == (scheme == "light")
     if pictures is not None:
-        # What a reader of the documentation may see: no folder of this machine.
+        # What a reader of the documentation may see: no folder and no name of this machine.
         page.evaluate(PLAIN, str(book.drop))
         picture(page, pictures / f"page-{scheme}.png")
     from axe_playwright_python.sync_playwright import Axe
@@ -243,6 +243,7 @@ def picture(page: Any, file: Path) -> None:
 PLAIN = """(drop) => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walk.nextNode(); node; node = walk.nextNode()) node.data = node.data.replaceAll(drop, "/data/drop");
+  document.getElementById("host").textContent = "artifactd on node-7";
 }"""
 
 
