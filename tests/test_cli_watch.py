@@ -22,7 +22,7 @@ import pytest
 from rich.console import Console
 
 import ledger_rows
-from artifactd.cli import watch
+from artifactd.cli import tables, watch
 from artifactd.cli.watch import Choice, Rates, Screen
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, State, Wanted
@@ -245,6 +245,29 @@ def test_why_nothing_goes_is_seen_on_a_small_screen(book: Book) -> None:
     book.ledger.block_run(book.rows()[0], Blockage(Kind.PERMANENT, "run 12 is deleted", "Restore it", 1, time.time()))
     text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=40)).split())
     assert f"Held back: {book.drop}/e/r: run 12 is deleted; Restore it; then `artifactd retry`" in text
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_runs_and_files_can_be_told_apart_on_a_narrow_screen(columns: int, book: Book) -> None:
+    """Names that begin alike end apart: the end is what stays of one that is too long."""
+    for number in range(3):
+        book.write(f"an-experiment-with-a-name/the-run-of-today-{number}/weights-of-epoch-{number}.safetensors")
+    book.look()
+    book.fail("no")
+    text = "\n".join(text_of(book, Choice(), columns=columns, lines=24))
+    for number in range(3):
+        assert re.search(rf"^…\S*y-{number} ", text, re.MULTILINE), text
+    assert re.search(r"^…\S*ors ", text, re.MULTILINE), text
+    assert re.search(r"^Run +Status", text, re.MULTILINE), "no column is pressed to nothing"
+    assert re.search(r"^Failures +Error +Code", text, re.MULTILINE)
+
+
+def test_a_name_keeps_its_end() -> None:
+    console = Console(width=6, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        for name in ("short", "longer", "lengthy", "実行のラン", ""):
+            console.print(tables.Tail(name))
+    assert console.export_text().split("\n")[:-1] == ["short", "longer", "…ngthy", "…ラン", ""]
 
 
 def test_failures_are_read_whole_on_a_narrow_screen(book: Book) -> None:

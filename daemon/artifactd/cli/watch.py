@@ -51,6 +51,12 @@ SHOWS: tuple[tuple[str, Callable[[RunView], bool]], ...] = (
 
 _KEYS = "q quit · s sort · f show · / find · tab failures · ↑↓"
 
+_OF_RUNS = {"Run": 0, "Status": 0, "Progress": 60, "Stored": 0, "Size": 72, "Waiting": 50, "Failed": 0}
+"""What is told of a run, and from how many columns of a terminal on: names that cannot be told apart help nobody."""
+
+_OF_FAILURES = {"Failures": 0, "Error": 0, "Code": 0, "Tries": 72, "Next try": 56}
+"""Likewise of a failure. The code has a column of its own: behind an error that is cut nobody would see it."""
+
 R = TypeVar("R", RunView, FileView)
 
 
@@ -168,7 +174,7 @@ class Screen:
         lines = top[: max(3, height // 2)]
         room = height - len(lines) - len(foot) - 1
         lines.append([])
-        for renderable, part in self._lists(max(1, room)):
+        for renderable, part in self._lists(max(1, room), free.max_width):
             lines += console.render_lines(renderable, free)[:part]
         lines = lines[: height - len(foot)]
         lines += [[]] * (height - len(foot) - len(lines))
@@ -201,7 +207,7 @@ class Screen:
             text += f" · about {tables.span(totals.pending_bytes / sent)} left"
         return Text(text, style="bold")
 
-    def _lists(self, room: int) -> Iterator[tuple[RenderableType, int]]:
+    def _lists(self, room: int, width: int) -> Iterator[tuple[RenderableType, int]]:
         runs, files = self.choice.runs(self.now.runs), self.choice.files(self.now.failures)
         if self.choice.failures:
             shown = _from(files, self.choice.top)[:room]
@@ -209,9 +215,9 @@ class Screen:
             yield whole if shown else Text("No such failure", style="dim"), room
             return
         of_files = min(len(files) + 2, max(room // 3, 3)) if files else 0
-        yield _runs(_from(runs, self.choice.top), room - of_files), room - of_files
+        yield _runs(_from(runs, self.choice.top), room - of_files, width), room - of_files
         if files:
-            yield Group("", _failures(files, of_files - 1)), of_files
+            yield Group("", _failures(files, of_files - 1, width)), of_files
 
     def _foot(self) -> Text:
         choice = self.choice
@@ -229,22 +235,27 @@ def _from(rows: list[R], top: int) -> list[R]:
     return rows[min(top, max(0, len(rows) - 1)) :]
 
 
-def _runs(runs: Sequence[RunView], room: int) -> RenderableType:
+def _runs(runs: Sequence[RunView], room: int, width: int) -> RenderableType:
     if not runs:
         return Text("No such run", style="dim")
-    numbers = ("Stored", "Size", "Waiting", "Failed")
-    table = tables.table("Run", "Status", "Progress", *numbers, right=numbers)
+    heads = [head for head, least in _OF_RUNS.items() if width >= least]
+    table = tables.table(*heads, right=("Stored", "Size", "Waiting", "Failed"))
     table.expand = True
-    table.columns[0].ratio, table.columns[0].overflow = 3, "ellipsis"
-    table.columns[2].ratio, table.columns[2].min_width = 2, 5
+    table.columns[0].ratio = 3
+    if "Progress" in heads:
+        table.columns[2].ratio, table.columns[2].min_width = 2, 5
     for run in runs[: max(1, room - 1)]:
         whole = run.stored + run.pending + run.failed
-        table.add_row(
-            tables.name(f"{run.experiment}/{run.run}"), run.status or "not made yet",
-            ProgressBar(total=max(1, whole), completed=run.stored if whole else 1),
-            f"{run.stored:,} of {whole:,}", tables.size(run.stored_bytes), f"{run.pending:,}",
-            Text(f"{run.failed:,}", style="red" if run.failed else ""),
-        )  # fmt: skip
+        cells: dict[str, RenderableType] = {
+            "Run": tables.Tail(tables.name(f"{run.experiment}/{run.run}")),
+            "Status": run.status or "not made yet",
+            "Progress": ProgressBar(total=max(1, whole), completed=run.stored if whole else 1),
+            "Stored": f"{run.stored:,} of {whole:,}",
+            "Size": tables.size(run.stored_bytes),
+            "Waiting": f"{run.pending:,}",
+            "Failed": Text(f"{run.failed:,}", style="red" if run.failed else ""),
+        }
+        table.add_row(*map(cells.__getitem__, heads))
     return table
 
 
@@ -257,20 +268,24 @@ def _held(what: str, block: Blockage) -> Text:
     return text.append(f"{f'; next try {again}' if again else ''}{step}", style="not bold default")
 
 
-def _failures(files: Sequence[FileView], room: int) -> RenderableType:
+def _failures(files: Sequence[FileView], room: int, width: int) -> RenderableType:
     """A row each."""
-    # The code has a column of its own: behind an error that is cut nobody would see it.
-    table = tables.table("Failures", "Error", "Code", "Tries", "Next try", right=("Tries",))
+    heads = [head for head, least in _OF_FAILURES.items() if width >= least]
+    table = tables.table(*heads, right=("Tries",))
     table.expand = True
     table.columns[0].ratio, table.columns[1].ratio = 2, 3
-    table.columns[0].overflow = table.columns[1].overflow = "ellipsis"
+    table.columns[1].overflow = "ellipsis"
     for file in files[: max(1, room - 1)]:
         again = next_try(file)
         by = "by artifactd retry" if file.needs_retry else "" if again is None else tables.until(again)
-        table.add_row(
-            tables.path(_end(file.path)), file.error or "", code_of(file.error or "") or "", str(file.attempts or ""),
-            Text(by),
-        )  # fmt: skip
+        cells: dict[str, RenderableType] = {
+            "Failures": tables.Tail(tables.path(_end(file.path))),
+            "Error": Text(file.error or ""),
+            "Code": code_of(file.error or "") or "",
+            "Tries": str(file.attempts or ""),
+            "Next try": by,
+        }
+        table.add_row(*map(cells.__getitem__, heads))
     return table
 
 
