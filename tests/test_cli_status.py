@@ -19,6 +19,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+import ledger_rows
 from artifactd.cli.overview import as_table
 from artifactd.errors import Kind
 from artifactd.ledger import Blockage, FileId
@@ -187,6 +188,64 @@ def test_people_see_counts_runs_failures_and_cures(book: Book) -> None:
 def test_it_says_who_works(book: Book) -> None:
     with book.in_use():
         assert shown(book).startswith(f"artifactd run (pid {os.getpid()}) is working · ")
+
+
+def test_what_is_under_way_has_the_bytes_and_not_the_nothing_that_waits(book: Book) -> None:
+    book.write("e/r/a", b"x" * 2048)
+    book.look()
+    (row,) = book.rows()
+    book.ledger.claim(row, time.time() + 3600, 1, 2**30)
+    with book.in_use():
+        assert re.search(r"0 waiting · 1 uploading \(2\.0 KiB, the oldest for [\d.]+ s\) · 0 stored", shown(book))
+        book.write("e/r/b", b"x" * 1024)
+        book.look()
+        assert "1 waiting · 1 uploading (3.0 KiB together, the oldest for " in shown(book)
+        assert (status(book)["pending"], status(book)["uploading"]) == (1, 1)
+
+
+def test_a_service_that_was_killed_has_nothing_under_way(book: Book) -> None:
+    path = book.write("e/r/a")
+    book.look()
+    (row,) = book.rows()
+    book.ledger.claim(row, time.time() + 3600, 1, 2**30)
+    assert (status(book)["pending"], status(book)["uploading"]) == (1, 0)
+    text = shown(book)
+    assert "1 waiting (" in text
+    assert "uploading" not in text
+    assert re.search(rf"{book.drop} +events +not watched now", text)
+    said = call("explain", path, "--state-dir", book.state).stdout
+    assert "waits for      the next start: its upload was broken off" in said
+
+
+def test_what_nobody_tries_has_no_next_try_but_a_next_step(book: Book) -> None:
+    book.write("e/r/a")
+    book.look()
+    book.ledger.block_run(book.rows()[0], Blockage(Kind.PERMANENT, "run 12 is deleted", "Restore it", 1, time.time()))
+    (held,) = status(book)["failures"]
+    assert (held["kind"], held["next_try"]) == ("permanent", None)
+    text = shown(book)
+    assert "next try" not in text
+    assert "Restore it; then `artifactd retry`" in text
+
+
+def test_what_to_do_goes_on_until_it_is_tried_again(book: Book) -> None:
+    """Who does no more than give access waits for the next full scan, up to an hour."""
+    book.write("e/r/a")
+    book.look()
+    book.fail("the service's user may not read it")
+    assert "what to do  Give it access; then `artifactd retry`" in shown(book)
+
+
+def test_where_failures_are_too_many_it_does_not_say_how_many_are_left(book: Book) -> None:
+    ledger_rows.fill(book.state, book.drop, files=1100, runs=1, failed=1100)
+    text = shown(book)
+    assert "1,100 failed" in text
+    assert "… and more: --json has 1,000" in text
+
+
+def test_a_degraded_folder_is_shown_with_what_can_be_done(book: Book) -> None:
+    book.ledger.describe_root(book.root, "waiting", healthy=False, detail="the folder is not there; it is looked for")
+    assert re.search(r"degraded: the folder is not there; .*\n +Mount or make the folder", shown(book))
 
 
 def test_without_a_ledger(book: Book, tmp_path: Path) -> None:

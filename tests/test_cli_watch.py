@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ import pytest
 from rich.console import Console
 
 import ledger_rows
-from artifactd.cli import watch
+from artifactd.cli import tables, watch
 from artifactd.cli.watch import Choice, Rates, Screen
+from artifactd.errors import Kind
+from artifactd.ledger import Blockage, State, Wanted
+from artifactd.ledger.rows import CLASH
 from artifactd.standing import read
+from artifactd.watching.signature import Signature
 from cli_support import Book, own_environment
 from support import environment, wait_for
 
@@ -176,12 +181,14 @@ def test_where_a_terminal_can_show_no_screen_there_are_lines(book: Book, termina
     assert shown.ended() == 143
 
 
-def text_of(book: Book, choice: Choice, *, columns: int = 100, lines: int = 30) -> list[str]:
+def text_of(
+    book: Book, choice: Choice, *, columns: int = 100, lines: int = 30, rates: tuple[float, float] = (1.5, 2048.0)
+) -> list[str]:
     with book.report() as report:
         now = read(report, book.state)
     console = Console(width=columns, height=lines, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     with console.file:
-        console.print(Screen(now, book.state, choice, (1.5, 2048.0), True), end="")
+        console.print(Screen(now, book.state, choice, rates, True), end="")
     return console.export_text().split("\n")
 
 
@@ -196,6 +203,95 @@ def test_it_fits_whatever_there_is_to_show(columns: int, lines: int, book: Book)
         from rich.cells import cell_len
 
         assert max(map(cell_len, shown)) <= columns
+
+
+def test_the_time_that_is_left_is_told_where_it_can_be_known(book: Book) -> None:
+    """A file counts once it is stored: beside one of hours, small ones say nothing of what is left."""
+    for number in range(10):
+        book.write(f"e/r/{number}", b"x" * 2048)
+    book.look()
+    assert "1.5 files/s · 2.0 KiB/s · about 10 s left" in "\n".join(text_of(book, Choice()))
+    with open(book.write("e/r/huge"), "wb") as file:
+        file.truncate(10 * 2**30)
+    book.look()
+    assert "1.5 files/s · 2.0 KiB/s" in [line.rstrip() for line in text_of(book, Choice())]
+
+
+def test_what_goes_for_long_is_not_called_nothing(book: Book) -> None:
+    book.write("e/r/a")
+    book.look()
+    nothing = "Nothing was stored in the last seconds"
+    assert nothing in [line.rstrip() for line in text_of(book, Choice(), rates=(0.0, 0.0))]
+    book.ledger.claim(book.rows()[0], time.time() + 3600, 1, 2**30)
+    with book.in_use():
+        text = "\n".join(text_of(book, Choice(), rates=(0.0, 0.0)))
+    assert f"{nothing}; 1 upload is under way" in text
+
+
+def test_why_nothing_goes_is_seen_on_a_small_screen(book: Book) -> None:
+    """Whose trouble it is stands once, and before the folders: half of the screen is all there is for both."""
+    book.write("e/r/a")
+    book.look()
+    folders = [os.fsencode(book.drop), *(b"/away/%d" % n for n in range(9))]
+    for path, root in book.ledger.use_roots(folders).items():
+        book.ledger.describe_root(root, "waiting", healthy=path == folders[0], detail="the folder is not there")
+    book.hold("http://mlflow.test cannot be reached: Connection refused")
+    text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=24)).split())
+    assert "Held back: http://mlflow.test cannot be reached: Connection refused [AD101]; next try in " in text
+    refused = Blockage(Kind.PAUSED, "http://mlflow.test answered 401", "Correct them", 2, time.time() + 60)
+    book.ledger.block_target("http://mlflow.test", refused)
+    text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=24)).split())
+    assert re.search(r"answered 401 \[AD102\]; next try in \S+ s \(.*\), after 2 tries; Correct them ", text)
+    book.ledger.block_run(book.rows()[0], Blockage(Kind.PERMANENT, "run 12 is deleted", "Restore it", 1, time.time()))
+    text = " ".join("\n".join(text_of(book, Choice(), columns=80, lines=40)).split())
+    assert f"Held back: {book.drop}/e/r: run 12 is deleted; Restore it; then `artifactd retry`" in text
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_runs_and_files_can_be_told_apart_on_a_narrow_screen(columns: int, book: Book) -> None:
+    """Names that begin alike end apart: the end is what stays of one that is too long."""
+    for number in range(3):
+        book.write(f"an-experiment-with-a-name/the-run-of-today-{number}/weights-of-epoch-{number}.safetensors")
+    book.look()
+    book.fail("no")
+    text = "\n".join(text_of(book, Choice(), columns=columns, lines=24))
+    for number in range(3):
+        assert re.search(rf"^…\S*y-{number} ", text, re.MULTILINE), text
+    assert re.search(r"^…\S*ors ", text, re.MULTILINE), text
+    assert re.search(r"^Run +Status", text, re.MULTILINE), "no column is pressed to nothing"
+    assert re.search(r"^Failures +Error +Code", text, re.MULTILINE)
+
+
+def test_a_name_keeps_its_end() -> None:
+    console = Console(width=6, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        for name in ("short", "longer", "lengthy", "実行のラン", ""):
+            console.print(tables.Tail(name))
+    assert console.export_text().split("\n")[:-1] == ["short", "longer", "…ngthy", "…ラン", ""]
+
+
+def test_failures_are_read_whole_on_a_narrow_screen(book: Book) -> None:
+    path = book.write("experiment/run/with-a-name-of-some-length.safetensors")
+    book.look()
+    book.fail("the service's user may not read it")
+    text = "".join(line.strip() for line in text_of(book, Choice(failures=True), columns=60, lines=24))
+    assert str(path) in text
+    assert "the service's user may not read it [AD301]" in text
+    assert "Give it access; then `artifactd retry`" in text
+    assert "No such failure" in "".join(text_of(book, Choice(failures=True, text="elsewhere")))
+
+
+def test_a_clash_is_not_said_to_be_mended_by_a_retry(book: Book) -> None:
+    book.write("e/r/a")
+    book.look()
+    folder, _ = book.ledger.folder(book.root, b"e/r", create=False) or (0, "")
+    taken = ("its artifact path a is taken by b", "Rename one of the two")
+    row = Wanted(b"c", State.FAILED, Signature(1, 1, 1, 1), book.rows()[0], "", "a", 7, None, CLASH, *taken)
+    book.ledger.want(folder, [row])
+    for choice in (Choice(), Choice(failures=True)):
+        text = "\n".join(text_of(book, choice))
+        assert "is taken by b" in text
+        assert "artifactd retry" not in text
 
 
 def test_runs_are_sorted_filtered_and_scrolled(book: Book) -> None:

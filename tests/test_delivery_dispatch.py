@@ -23,6 +23,7 @@ from artifactd.delivery.messages import (
     PrepareRun,
     RunEnded,
     RunReady,
+    Stored,
     Target,
 )
 from artifactd.delivery.pool import Pool
@@ -30,6 +31,7 @@ from artifactd.delivery.receipts import Source
 from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import END_REFUSED, Blockage, Ledger, Name, Report, State, Wanted
 from artifactd.ledger.lives import Life
+from artifactd.metrics import Figures
 from artifactd.tracking.runs import PARENT_TAG
 from artifactd.watching.signature import Signature
 
@@ -66,6 +68,7 @@ class Office:
         self.ledger = Ledger(base)
         self.root = self.ledger.use_roots([b"/drop"])[b"/drop"]
         self.pool = Desk(workers)
+        self.figures = Figures()
         self.dispatcher = Dispatcher(
             self.ledger,
             self.pool,
@@ -74,6 +77,7 @@ class Office:
             artifact_location=None,
             backoff=backoff or Backoff(1, 60),
             sources={self.root: Source(1.0, True, lambda *_: None, lambda: (1, 2))},
+            figures=self.figures,
         )
 
     def run(self, name: str, run_id: str | None = None) -> int:
@@ -125,6 +129,46 @@ def test_a_run_is_prepared_once_before_its_files_go(office: Office) -> None:
     (job,) = office.assign()
     assert isinstance(job, Deliver)
     assert job.run_id == "r9"
+
+
+def test_each_try_that_fails_is_counted_whatever_it_tried(office: Office) -> None:
+    """An outage is met by jobs and not by files: counted must be these, else nobody sees it in the numbers."""
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    for now in (10.0, 100.0):
+        (job,) = office.assign(now)
+        office.pool.taken.clear()
+        office.dispatcher.take(job, JobFailed(DOWN), now)
+    assert office.figures.failed == {"transient": 2}
+    (job,) = office.assign(1000.0)
+    assert isinstance(job, Deliver)
+    refused = Failure(Kind.PAUSED, Scope.TARGET, "answered 401", "Say who asks")
+    results = Outcomes((NotDelivered(job.files[0], refused, 0, touched=False),))
+    office.dispatcher.take(job, results, 1000.0)
+    office.dispatcher.take(job, JobFailed(Failure(Kind.PERMANENT, Scope.RUN, "run r1 is deleted", "")), 1000.0)
+    assert office.figures.failed == {"transient": 2, "paused": 1, "permanent": 1}
+
+
+def test_what_was_sent_without_an_answer_is_content_too_once_the_store_is_seen_to_have_it(office: Office) -> None:
+    """Else `status` tells of each byte that it went out a thousand times."""
+    run = office.run("a", "r1")
+    office.due(run, b"x")
+    (job,) = office.assign()
+    assert isinstance(job, Deliver)
+    (file,) = job.files
+    late = Failure(Kind.TRANSIENT, Scope.FILE, "answered 504", "")
+    office.dispatcher.take(job, Outcomes((NotDelivered(file, late, 3, touched=True),)), 10.0)
+    office.finish(10.0)
+    (job,) = office.assign(1000.0)
+    assert isinstance(job, Deliver)
+    (file,) = job.files
+    assert file.ask
+    office.dispatcher.take(job, Outcomes((Stored(file, b"d" * 32, 3, None, 0.0),)), 1000.0)
+    office.finish(1000.0)
+    report = Report(office.base)
+    totals = report.totals()
+    report.close()
+    assert (totals.bytes_sent, totals.bytes_unique) == (3, 3)
 
 
 def test_runs_take_turns(office: Office) -> None:

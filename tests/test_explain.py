@@ -109,7 +109,8 @@ def test_a_failed_file(book: Book) -> None:
     book.fail("the service's user may not read it")
     answer = ask(book, path)
     assert (answer.state, answer.kind, answer.attempts) == ("failed", "permanent", 1)
-    assert (answer.error, answer.cure) == ("the service's user may not read it", "Give it access")
+    assert answer.error == "the service's user may not read it"
+    assert answer.cure == "Give it access; then `artifactd retry`"
 
 
 def test_a_file_that_changed_since_it_was_stored(book: Book) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +61,10 @@ def test_it_says_how_all_stands_and_the_same_while_nothing_changes(view: View, b
     said = now(view)
     assert said["files"] == {"waiting": 1, "uploading": 0, "stored": 1, "failed": 0, "ignored": 0}
     assert said["bytes"] == {"waiting": 2, "stored": 4, "sent": 4, "unique": 4}
-    assert said["watches"] == [
-        {"path": str(book.drop), "mode": "scan", "healthy": False, "detail": "scan only: nfs4 [AD709]"}
-    ]
+    (watch,) = said["watches"]
+    assert watch.pop("cure").startswith("Files are still found, by scans alone")
+    assert watch == {"path": str(book.drop), "mode": "scan", "healthy": False, "detail": "scan only: nfs4 [AD709]"}
+    assert said["host"] == socket.gethostname(), "an address of a tunnel says nothing"
     (held,) = said["held"]
     assert held["what"] == "http://somebody:***@mlflow.test"
     assert held["error"] == "http://mlflow.test?token=*** refused\\x1b[2J and answered 401 [AD102]"
@@ -95,7 +97,8 @@ def test_a_file_is_told_with_why_and_where(view: View, book: Book) -> None:
     assert file["next"] is not None
     book.fail("password=sesame-street is wrong\x07")
     (file,) = files(view)
-    assert (file["state"], file["why"], file["cure"]) == ("failed", "password=*** is wrong\\x07", "Give it access")
+    assert (file["state"], file["why"]) == ("failed", "password=*** is wrong\\x07")
+    assert file["cure"] == "Give it access; then `artifactd retry`"
     assert (file["tries"], file["link"]) == (1, None)  # its run was never made
     book.write("e/t/b")
     book.look()
@@ -112,6 +115,8 @@ def test_what_is_held_back_has_its_code_at_each_file_and_run(view: View, book: B
     book.ledger.block_run(file["row"], Blockage(Kind.PERMANENT, "run 12 is deleted on the server", "", 1, 0.0))
     whys = [run["why"] for run in json.loads(view.runs(Asked()).content)["runs"]]
     assert "run 12 is deleted on the server [AD401]" in whys
+    _, run = now(view)["held"]
+    assert (run["next"], run["cure"]) == (None, "See to the reason; then `artifactd retry`"), "nobody tries it"
 
 
 def test_runs_are_told_newest_first_with_their_counts(view: View, book: Book) -> None:

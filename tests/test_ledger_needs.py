@@ -68,7 +68,7 @@ def test_what_belongs_to_no_run_stands_by_the_watched_folder(book: Book) -> None
         row = Wanted(name, State.FAILED, Signature(0, 0, 0, 0), kind=Kind.PERMANENT, error=error, cure=cure)
         book.ledger.want(found[0], [row])
     drop = os.fsencode(book.drop)
-    assert ask(book).failed == ((drop, 2, drop + b"/e/one", error, cure),)
+    assert ask(book).failed == ((drop, 2, drop + b"/e/one", error, cure, False),), "no try mends it, but a look"
 
 
 def test_what_is_held_back_is_read_with_its_reason(book: Book) -> None:

@@ -38,6 +38,8 @@ def test_it_says_all_there_is() -> None:
         "kind": "failure", "subject": "/d/e/r", "detail": "it is so", "next_step": "do that",
         "since": "1970-01-01T00:00:01Z", "new": True,
     }  # fmt: skip
+    (one,) = {line.rpartition("(")[2] for line in [made(News(0.0, (lasting("/d"),), 1, ()))["text"]]}
+    assert one == "1 other)"
     assert [t["new"] for t in data["troubles"]] == [True, False]
     assert data["more"] == 2
     assert data["resolved"] == [{"kind": "watch", "subject": "/d", "since": "1970-01-01T00:00:00Z"}]

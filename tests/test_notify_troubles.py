@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from artifactd.config import NotifyConfig
@@ -38,6 +40,29 @@ def test_failed_files_are_one_trouble_for_each_folder() -> None:
     assert (second.key, second.weight) == (("failure", "/d/e/two"), 9)
     assert second.detail.startswith("9 files failed, /d/e/two/b among them")
     assert found(Needs(failed=(two,)))[0].next_step == two.cure, "it is said there already"
+    clash = FailedFiles(b"/d/e/one", 1, b"/d/e/one/a", "its place is taken", "Rename one of the two", needs_retry=False)
+    assert found(Needs(failed=(clash,)))[0].next_step == "Rename one of the two", "a retry would do nothing"
+
+
+def test_a_command_can_be_pasted_whatever_a_folder_is_called() -> None:
+    one = FailedFiles(b"/d/e/my run; $(reboot)", 1, b"/d/e/my run; $(reboot)/a", "it cannot be read", "")
+    late = Late(b"/d", b"/d/e/it's `late`", NOW - 7300)
+    lag, failure = found(Needs(failed=(one,), late=(late,)), waiting={"/d": 0.0})
+    command = failure.next_step.partition("then ")[2].strip("`")
+    assert shlex.split(command) == ["artifactd", "retry", "/d/e/my run; $(reboot)"]
+    assert shlex.split(lag.next_step.removesuffix(" says what it waits for")[1:-1])[-1] == "/d/e/it's `late`"
+
+
+def test_a_line_names_nothing_twice() -> None:
+    one = FailedFiles(b"/d/e/one", 1, b"/d/e/one/a", "it cannot be read", "")
+    many = FailedFiles(b"/d/e/many", 7, b"/d/e/many/b", "it cannot be read", "")
+    server = Blockage(Kind.PAUSED, "http://mlflow cannot be reached", "", 1, 0.0)
+    lines = [trouble.line for trouble in found(Needs(failed=(one, many), targets={"http://mlflow": server}))]
+    assert lines == [
+        "paused: http://mlflow cannot be reached [AD101]",
+        "failure: /d/e/many: 7 files failed, /d/e/many/b among them: it cannot be read",
+        "failure: /d/e/one/a: it cannot be read",
+    ]
 
 
 def test_a_server_that_refuses_is_told_at_once_and_one_that_is_away_when_it_stays_so() -> None:
@@ -56,7 +81,8 @@ def test_a_server_that_refuses_is_told_at_once_and_one_that_is_away_when_it_stay
 def test_a_run_that_cannot_be_ended_is_a_failure() -> None:
     block = Blockage(Kind.PERMANENT, "the server does not end it", "", 1, 0.0)
     (trouble,) = found(Needs(runs={b"/d/e/r": block}))
-    assert (trouble.key, trouble.next_step) == (("failure", "/d/e/r"), "`artifactd retry /d/e/r`")
+    assert trouble.key == ("failure", "/d/e/r")
+    assert trouble.next_step == "See to the reason; then `artifactd retry /d/e/r`"
 
 
 def test_what_waits_for_longer_than_the_limit() -> None:

@@ -13,7 +13,7 @@ import pytest
 from artifactd import watched
 from artifactd.config import load_config
 from artifactd.engine import Engine
-from artifactd.errors import Kind
+from artifactd.errors import Failure, Kind, Scope
 from artifactd.ledger import Blockage
 from artifactd.service import _LONGEST, status_line
 from artifactd.systemd import one_line
@@ -127,3 +127,25 @@ def test_runs_that_are_held_back_stand_in_the_line_as_one(desks: Callable[..., D
     assert one_line(line) == line
     desk.engine.ledger.use_roots([b"/elsewhere"])
     assert "held back" not in status_line(desk.engine), "of what is not watched any more nobody is told"
+
+
+def test_the_line_counts_each_file_once_and_calls_nothing_stored_that_failed(
+    desks: Callable[..., Desk], tmp_path: Path
+) -> None:
+    for run in ("r1", "r2"):
+        (tmp_path / "drop/e" / run).mkdir(parents=True)
+        (tmp_path / "drop/e" / run / "a").write_text("x")
+    desk = desks("drop")
+    assert desk.line_when(lambda line: "waiting" in line) == "2 waiting"
+    ledger = desk.engine.ledger
+    (first, _), (second, _) = ledger.runs_with_due()
+    (file,) = ledger.claim(first, time.time() + 7200, 10, 2**30)
+    assert status_line(desk.engine) == "1 waiting, 1 uploading", "as `artifactd status` says it"
+    ledger.claim(second, time.time() + 7200, 10, 2**30)
+    assert status_line(desk.engine) == "2 uploading"
+    ledger.not_delivered(file.id, Failure(Kind.PERMANENT, Scope.FILE, "no", ""), 0.0, touched=False)
+    assert status_line(desk.engine) == "1 uploading, 1 failed"
+    ledger.recover()
+    (other,) = ledger.claim(second, time.time() + 7200, 10, 2**30)
+    ledger.gone(other.id)
+    assert status_line(desk.engine) == "nothing waits, 1 failed"

@@ -218,7 +218,7 @@ def status(*, config: Folder | None = None, state_dir: Folder | None = None) -> 
             RunStatus(r.experiment, r.run, r.run_id, r.status or None, r.stored, r.pending, r.failed) for r in now.runs
         ),
         failures=(
-            *(Unstored(what, "it is held back", b.error, b.cure, b.kind, b.next_try) for what, b in now.held.items()),
+            *(Unstored(what, "it is held back", b.error, b.next_step, b.kind, b.again) for what, b in now.held.items()),
             *(_unstored(file, next_try(file)) for file in now.failures),
         ),
     )
@@ -384,7 +384,7 @@ def _left(file: FileView, config: Config, now: float) -> Unstored:
 
 def _unstored(file: FileView, again: float | None) -> Unstored:
     reason = "it failed" if file.state is State.FAILED else "its next try"
-    return Unstored(printable(file.path), reason, file.error or "", file.cure or "", file.kind, again)
+    return Unstored(printable(file.path), reason, file.error or "", file.next_step, file.kind, again)
 
 
 @contextmanager

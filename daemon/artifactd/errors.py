@@ -53,6 +53,18 @@ class Failure:
         return f"{self.error}. {self.cure}" if self.cure else self.error
 
 
+def then_retry(cure: str, retry: str = "`artifactd retry`") -> str:
+    """What to do about what is not tried again by itself, up to the try: done alone, it would change nothing.
+
+    Args:
+        cure: What to do first; empty where nobody knows.
+        retry: The command that has it tried again.
+    """
+    if "artifactd retry" in cure or "looked at again" in cure:
+        return cure
+    return f"{cure or 'See to the reason'}; then {retry}"
+
+
 class ArtifactdError(Exception):
     """An error a user can cause or mend; printed without a traceback.
 

@@ -267,14 +267,15 @@ class Explainer:
 
     def _by_row(self, base: Answer, row: FileView, disk: OnDisk, settle: float) -> Answer:
         if row.state is State.FAILED:
-            cure = row.cure or "See to the reason, then `artifactd retry`"
-            return replace(base, state=FAILED, error=row.error or "", kind=row.kind, cure=cure)
+            return replace(base, state=FAILED, error=row.error or "", kind=row.kind, cure=row.next_step)
         if row.state is State.STORED:
             if disk.signature is not None and disk.signature != row.signature:
                 return self._waiting(
                     base, Wait("a look: it changed since it was stored (the same content is not sent)")
                 )
             return replace(base, state=STORED, attempts=0)
+        if row.state is State.UPLOADING and self._service is None:
+            return self._waiting(base, Wait("the next start: its upload was broken off", attempts=row.attempts))
         return self._waiting(base, wait_of(row, settle, self._now))
 
     def _waiting(self, base: Answer, wait: Wait) -> Answer:

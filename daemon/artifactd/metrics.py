@@ -81,7 +81,7 @@ class Figures:
         tell: Told each outcome, where somebody wants it.
         seconds: Of each upload with its part of the listing.
         sizes: Bytes of each upload.
-        failed: Tries that failed, by the kind of failure.
+        failed: Tries that failed, of a file or of a job as a whole, by the kind of failure.
     """
 
     tell: Callable[[Outcome], None] | None = None

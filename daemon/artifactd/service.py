@@ -185,11 +185,13 @@ class Service:
 
 def status_line(engine: Engine) -> str:
     """One line for ``systemctl status``: what waits, what failed, what is held back, what is watched badly."""
-    waiting, failed = engine.ledger.backlog()
-    watched = engine.watched
-    parts = [f"{waiting} waiting" if waiting else _still(watched)]
-    if engine.busy:
-        parts.append(f"{engine.busy} uploads")
+    left, failed = engine.ledger.backlog()
+    going, watched = engine.ledger.uploading(), engine.watched
+    parts = [f"{left - going} waiting"] if left > going else []
+    if going:
+        parts.append(f"{going} uploading")
+    if not left:
+        parts.append(_still(watched, failed))
     if failed:
         parts.append(f"{failed} failed")
     parts += map(_held, engine.ledger.held())
@@ -200,11 +202,11 @@ def status_line(engine: Engine) -> str:
     return ", ".join(parts)
 
 
-def _still(watched: Sequence[Watched]) -> str:
-    """What to say where nothing waits: of a folder that is away nobody knows whether all of it is stored."""
+def _still(watched: Sequence[Watched], failed: int) -> str:
+    """What to say where nothing waits: what failed is not stored, and of a folder that is away nobody knows."""
     if not all(w.scanned or w.away for w in watched):
         return "first scan under way"
-    return "nothing waits" if any(w.away for w in watched) else "all stored"
+    return "nothing waits" if failed or any(w.away for w in watched) else "all stored"
 
 
 def _held(held: Held) -> str:

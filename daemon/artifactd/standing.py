@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from artifactd.ledger import Blockage, FileView, Report, Runaway, State, Totals, WatchView
@@ -38,11 +38,18 @@ def read(report: Report, folder: Path) -> Standing:
     """Ask the ledger of this state folder once."""
     with report.snapshot():
         held = report.blockages() | {printable(run): block for run, block in report.held_runs().items()}
+        service, totals = holder(folder), report.totals()
         return Standing(
-            holder(folder), report.totals(), report.watches(), report.runs(),
+            service, totals if service is not None else _at_rest(totals), report.watches(), report.runs(),
             [f for f in report.failures() if not _is_told_by_what_holds_it_back(f)], held,
             report.runaways(time.time()),
         )  # fmt: skip
+
+
+def _at_rest(totals: Totals) -> Totals:
+    """What was under way when the service ended is so no more: it waits for the next start."""
+    due = totals.states.get(State.DUE, 0) + totals.states.get(State.UPLOADING, 0)
+    return replace(totals, states={**totals.states, State.DUE: due, State.UPLOADING: 0})
 
 
 def _is_told_by_what_holds_it_back(file: FileView) -> bool:

@@ -207,8 +207,7 @@ def _on_disk(watch: Watch, path: bytes) -> list[tuple[bytes, Signature]]:
 
 
 def _failed(view: FileView) -> Unstored:
-    cure = view.cure or "See to the reason, then `artifactd retry`"
-    return Unstored(printable(view.path), "it failed", view.error or "", cure, view.kind)
+    return Unstored(printable(view.path), "it failed", view.error or "", view.next_step, view.kind)
 
 
 def _waiting(path: bytes, view: FileView | None, settle: float, now: float) -> Unstored:

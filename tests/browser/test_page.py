@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +75,8 @@ def test_what_is_delivered_shows_by_itself_and_leads_to_mlflow(
         page = opened(f"http://127.0.0.1:{port}/", expected=("ERR_",))
         page.get_by_text("The service is working").wait_for()
         assert page.locator("#count-stored").inner_text() == "0"
+        page.get_by_role("heading", name=f"artifactd on {socket.gethostname()}").wait_for()
+        assert page.title() == f"artifactd on {socket.gethostname()}"
         folder = program.drop / "vision" / "run-1"
         folder.mkdir(parents=True)
         for number in range(3):
@@ -80,6 +84,7 @@ def test_what_is_delivered_shows_by_itself_and_leads_to_mlflow(
         page.locator("#count-stored", has_text="3").wait_for()
         (row,) = until_rows(page, "runs", "vision / run-1")
         assert "RUNNING" in row
+        assert re.search(r"last sign of life [\d:]+: a file changed", row)
         page.locator("#files-show").select_option("stored")
         assert len(until_rows(page, "files", "as 2.bin")) == 3
         link = page.locator("#runs a").first
@@ -115,6 +120,19 @@ def test_runs_that_are_counted_later_are_shown_once_they_are(
     book.deliver()
     until_rows(page, "runs", "RUNNING")
     page.locator("#runs progress[aria-label='1 of 1 files stored']").wait_for(timeout=30_000)
+
+
+def test_what_is_left_stands_where_it_is(book: Book, shown: str, opened: Open) -> None:
+    book.write("e/r/a", b"x" * 2048)
+    book.look()
+    (row,) = book.rows()
+    book.ledger.claim(row, time.time() + 3600, 1, 2**30)
+    page = opened(shown)
+    page.locator("#more-uploading", has_text="2.0 KiB, the oldest for ").wait_for()
+    assert page.locator("#more-waiting").inner_text() == "", "nothing waits"
+    book.write("e/r/b", b"x" * 1024)
+    book.look()
+    page.locator("#more-waiting", has_text="3.0 KiB with what is under way, the oldest for ").wait_for()
 
 
 def test_names_are_text_and_never_markup(book: Book, shown: str, opened: Open) -> None:
@@ -201,7 +219,7 @@ def test_it_can_be_read_by_everybody(scheme: str, book: Book, shown: str, opened
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) > 384) == (scheme == "light")
     if pictures is not None:
-        # What a reader of the documentation may see: no folder of this machine.
+        # What a reader of the documentation may see: no folder and no name of this machine.
         page.evaluate(PLAIN, str(book.drop))
         picture(page, pictures / f"page-{scheme}.png")
     from axe_playwright_python.sync_playwright import Axe
@@ -225,6 +243,7 @@ def picture(page: Any, file: Path) -> None:
 PLAIN = """(drop) => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walk.nextNode(); node; node = walk.nextNode()) node.data = node.data.replaceAll(drop, "/data/drop");
+  document.getElementById("host").textContent = "artifactd on node-7";
 }"""
 
 

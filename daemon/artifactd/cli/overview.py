@@ -13,7 +13,8 @@ from rich.text import Text
 from artifactd.causes import coded
 from artifactd.cli import tables
 from artifactd.cli.status import detail, life
-from artifactd.ledger import State
+from artifactd.ledger import Blockage, FileView, State
+from artifactd.ledger.report import MOST_FAILURES
 from artifactd.standing import Standing, next_try
 
 _RUNS_SHOWN = 20
@@ -28,21 +29,14 @@ def as_table(now: Standing, folder: Path, width: int) -> RenderableType:
     """What people see, in so many columns."""
     parts: list[RenderableType] = [head(now, folder)]
     if now.watches:
-        parts += ["", watches(now)]
+        parts += ["", watches(now, steps=True)]
     if now.runs:
         parts += ["", _runs(now, width)]
     for what, block in now.held.items():
         parts += ["", Text(f"Held back: {what}", style="bold yellow")]
         parts.append(
             tables.details(
-                [
-                    ("because", coded(block.error)),
-                    (
-                        "next try",
-                        f"{tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}",
-                    ),
-                    ("what to do", block.cure),
-                ]
+                [("because", coded(block.error)), ("next try", next_of(block)), ("what to do", block.next_step)]
             )
         )
     if now.failures:
@@ -50,14 +44,20 @@ def as_table(now: Standing, folder: Path, width: int) -> RenderableType:
     return Group(*parts)
 
 
+def next_of(block: Blockage) -> str:
+    """When what is held back is tried again, after how many tries; empty when somebody has to act first."""
+    if block.again is None:
+        return ""
+    return f"{tables.until(block.again)}, after {tables.number(block.attempts, 'try', 'tries')}"
+
+
 def head(now: Standing, folder: Path) -> Text:
     """Who works, and the counts."""
-    waiting = f"{now.count(State.DUE):,} waiting"
+    waiting, going = now.count(State.DUE), now.count(State.UPLOADING)
+    counts = [f"{waiting:,} waiting", *([f"{going:,} uploading"] if going else [])]
     if now.totals.oldest_due is not None:
-        waiting += f" ({tables.size(now.totals.pending_bytes)}, the oldest for {tables.span(now.lag())})"
-    counts = [waiting]
-    if now.count(State.UPLOADING):
-        counts.append(f"{now.count(State.UPLOADING):,} uploading")
+        together = " together" if waiting and going else ""
+        counts[-1] += f" ({tables.size(now.totals.pending_bytes)}{together}, the oldest for {tables.span(now.lag())})"
     counts.append(f"{now.count(State.STORED):,} stored ({tables.size(now.totals.stored_bytes)})")
     counts += [f"{now.count(State.FAILED):,} failed", f"{now.count(State.IGNORED):,} ignored"]
     text = Text()
@@ -75,13 +75,17 @@ def head(now: Standing, folder: Path) -> Text:
     return text
 
 
-def watches(now: Standing) -> Table:
-    """The watched folders, and how they are."""
+def watches(now: Standing, *, steps: bool = False) -> Table:
+    """The watched folders, how they are, and with `steps` what can be done about it."""
     table = tables.table("Watched folder", "Mode", "Health", fold=("Watched folder", "Health"))
     for watch in now.watches:
-        health = Text("ok" if watch.healthy else "degraded", style="green" if watch.healthy else "yellow")
+        well = watch.healthy and now.service is not None
+        health = Text("ok" if well else "not watched now" if watch.healthy else "degraded")
+        health.stylize("green" if well else "yellow")
         if more := detail(watch, now):
             health.append(f": {more}", style="default")
+        if steps and not watch.healthy:
+            health.append(f"\n{watch.next_step}", style="dim")
         table.add_row(tables.path(watch.path), watch.mode or "-", health)
     return table
 
@@ -116,17 +120,23 @@ def _runs(now: Standing, width: int) -> Table:
 
 def _failures(now: Standing) -> Iterator[RenderableType]:
     for file in now.failures[:_FAILURES_SHOWN]:
-        again = next_try(file)
-        yield Text("  " + tables.path(file.path), overflow="fold")
-        yield tables.details(
-            [
-                ("error", coded(file.error or "")),
-                ("tries", str(file.attempts) if file.attempts else ""),
-                ("next try", "" if again is None else tables.until(again)),
-                ("what to do", file.cure or ""),
-            ],
-            indent=4,
-        )
+        yield failure(file)
     more = len(now.failures) - _FAILURES_SHOWN
     if more > 0:
-        yield Text(f"  … and {more:,} more: --json has {'all' if len(now.failures) < 1000 else 'a thousand'}")
+        known = len(now.failures) < MOST_FAILURES
+        yield Text(f"  … and {more:,} more: --json has all" if known else f"  … and more: --json has {MOST_FAILURES:,}")
+
+
+def failure(file: FileView) -> RenderableType:
+    """One file that failed or is tried again, with all that is known."""
+    again = next_try(file)
+    details = tables.details(
+        [
+            ("error", coded(file.error or "")),
+            ("tries", str(file.attempts) if file.attempts else ""),
+            ("next try", "" if again is None else tables.until(again)),
+            ("what to do", file.next_step),
+        ],
+        indent=4,
+    )
+    return Group(Text("  " + tables.path(file.path), overflow="fold"), details)

@@ -105,7 +105,7 @@ def _held_back(now: Standing) -> Iterator[dict[str, Any]]:
             "error": coded(block.error),
             "kind": block.kind,
             "attempts": block.attempts,
-            "next_try": tables.iso(block.next_try),
+            "next_try": tables.iso(block.again),
         }
 
 

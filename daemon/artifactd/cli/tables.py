@@ -7,11 +7,14 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from artifactd.text import printable, visible
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -83,6 +86,33 @@ def short(of: bytes, base: bytes | None = None) -> str:
         base = os.getcwdb()
     inside = base != b"/" and of.startswith(base + b"/")
     return printable(of[len(base) + 1 :] if inside else of)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A name in one row of as many columns as there are; where it is too long, its end, by which it is told apart."""
+
+    name: str
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """What fits."""
+        from rich.cells import cell_len  # noqa: PLC0415 (`--json` does without)
+        from rich.text import Text  # noqa: PLC0415 (as above)
+
+        shown = self.name
+        if cell_len(shown) > options.max_width:
+            shown = shown[-options.max_width :]
+            while shown and cell_len(shown) >= options.max_width:
+                shown = shown[1:]
+            shown = f"…{shown}"
+        yield Text(shown, no_wrap=True)
+
+    def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
+        """It takes what it is given."""
+        from rich.cells import cell_len  # noqa: PLC0415 (as above)
+        from rich.measure import Measurement  # noqa: PLC0415 (as above)
+
+        return Measurement(min(cell_len(self.name), 8), max(cell_len(self.name), 1))
 
 
 def table(*headers: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:

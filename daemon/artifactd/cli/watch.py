@@ -22,7 +22,8 @@ from rich.text import Text
 from artifactd.causes import code_of, coded
 from artifactd.cli import common, overview, status, tables
 from artifactd.cli.keys import Keyboard
-from artifactd.ledger import FileView, Report, State
+from artifactd.errors import Kind
+from artifactd.ledger import Blockage, FileView, Report, State
 from artifactd.ledger.runviews import RunView
 from artifactd.standing import Standing, next_try, read
 
@@ -49,6 +50,12 @@ SHOWS: tuple[tuple[str, Callable[[RunView], bool]], ...] = (
 )
 
 _KEYS = "q quit · s sort · f show · / find · tab failures · ↑↓"
+
+_OF_RUNS = {"Run": 0, "Status": 0, "Progress": 60, "Stored": 0, "Size": 72, "Waiting": 50, "Failed": 0}
+"""What is told of a run, and from how many columns of a terminal on: names that cannot be told apart help nobody."""
+
+_OF_FAILURES = {"Failures": 0, "Error": 0, "Code": 0, "Tries": 72, "Next try": 56}
+"""Likewise of a failure. The code has a column of its own: behind an error that is cut nobody would see it."""
 
 R = TypeVar("R", RunView, FileView)
 
@@ -167,7 +174,7 @@ class Screen:
         lines = top[: max(3, height // 2)]
         room = height - len(lines) - len(foot) - 1
         lines.append([])
-        for renderable, part in self._lists(max(1, room)):
+        for renderable, part in self._lists(max(1, room), free.max_width):
             lines += console.render_lines(renderable, free)[:part]
         lines = lines[: height - len(foot)]
         lines += [[]] * (height - len(foot) - len(lines))
@@ -178,36 +185,39 @@ class Screen:
 
     def _top(self) -> RenderableType:
         parts: list[RenderableType] = [overview.head(self.now, self.folder), self._rate()]
+        parts += [_held(what, block) for what, block in list(self.now.held.items())[:3]]
         well = [watch for watch in self.now.watches if watch.healthy]
         if len(well) == len(self.now.watches):
-            parts.append(Text(f"{tables.number(len(well), 'watched folder')}, all well"))
+            how = "all well" if self.now.service is not None else "not watched now"
+            parts.append(Text(f"{tables.number(len(well), 'watched folder')}, {how}"))
         else:
             parts.append(overview.watches(replace(self.now, watches=[w for w in self.now.watches if not w.healthy])))
-        for what, block in list(self.now.held.items())[:3]:
-            again = f"; next try {tables.until(block.next_try)}, after {tables.number(block.attempts, 'try', 'tries')}"
-            text = Text(f"Held back: {what}", style="bold yellow")
-            parts.append(text.append(f": {coded(block.error)}{again}", style="not bold default"))
         return Group(*parts)
 
     def _rate(self) -> Text:
         files, sent = self.rates
         if not files and not sent:
-            return Text("Nothing was stored in the last seconds", style="dim")
+            going = self.now.count(State.UPLOADING)
+            still = f"; {tables.number(going, 'upload is', 'uploads are')} under way" if going else ""
+            return Text(f"Nothing was stored in the last seconds{still}", style="dim")
         text = f"{files:,.1f} files/s · {tables.size(sent)}/s"
-        left = self.now.totals.pending_bytes
-        if left and sent:
-            text += f" · about {tables.span(left / sent)} left"
+        totals = self.now.totals
+        # A file counts once it is stored. Of one that takes longer than the window, the rate knows nothing.
+        if totals.pending_bytes and totals.largest_due <= sent * _WINDOW:
+            text += f" · about {tables.span(totals.pending_bytes / sent)} left"
         return Text(text, style="bold")
 
-    def _lists(self, room: int) -> Iterator[tuple[RenderableType, int]]:
+    def _lists(self, room: int, width: int) -> Iterator[tuple[RenderableType, int]]:
         runs, files = self.choice.runs(self.now.runs), self.choice.files(self.now.failures)
         if self.choice.failures:
-            yield _failures(_from(files, self.choice.top), room, whole=True), room
+            shown = _from(files, self.choice.top)[:room]
+            whole = Group(Text("Failures", style="bold"), *map(overview.failure, shown))
+            yield whole if shown else Text("No such failure", style="dim"), room
             return
         of_files = min(len(files) + 2, max(room // 3, 3)) if files else 0
-        yield _runs(_from(runs, self.choice.top), room - of_files), room - of_files
+        yield _runs(_from(runs, self.choice.top), room - of_files, width), room - of_files
         if files:
-            yield Group("", _failures(files, of_files - 1)), of_files
+            yield Group("", _failures(files, of_files - 1, width)), of_files
 
     def _foot(self) -> Text:
         choice = self.choice
@@ -225,43 +235,57 @@ def _from(rows: list[R], top: int) -> list[R]:
     return rows[min(top, max(0, len(rows) - 1)) :]
 
 
-def _runs(runs: Sequence[RunView], room: int) -> RenderableType:
+def _runs(runs: Sequence[RunView], room: int, width: int) -> RenderableType:
     if not runs:
         return Text("No such run", style="dim")
-    numbers = ("Stored", "Size", "Waiting", "Failed")
-    table = tables.table("Run", "Status", "Progress", *numbers, right=numbers)
+    heads = [head for head, least in _OF_RUNS.items() if width >= least]
+    table = tables.table(*heads, right=("Stored", "Size", "Waiting", "Failed"))
     table.expand = True
-    table.columns[0].ratio, table.columns[0].overflow = 3, "ellipsis"
-    table.columns[2].ratio, table.columns[2].min_width = 2, 5
+    table.columns[0].ratio = 3
+    if "Progress" in heads:
+        table.columns[2].ratio, table.columns[2].min_width = 2, 5
     for run in runs[: max(1, room - 1)]:
         whole = run.stored + run.pending + run.failed
-        table.add_row(
-            tables.name(f"{run.experiment}/{run.run}"), run.status or "not made yet",
-            ProgressBar(total=max(1, whole), completed=run.stored if whole else 1),
-            f"{run.stored:,} of {whole:,}", tables.size(run.stored_bytes), f"{run.pending:,}",
-            Text(f"{run.failed:,}", style="red" if run.failed else ""),
-        )  # fmt: skip
+        cells: dict[str, RenderableType] = {
+            "Run": tables.Tail(tables.name(f"{run.experiment}/{run.run}")),
+            "Status": run.status or "not made yet",
+            "Progress": ProgressBar(total=max(1, whole), completed=run.stored if whole else 1),
+            "Stored": f"{run.stored:,} of {whole:,}",
+            "Size": tables.size(run.stored_bytes),
+            "Waiting": f"{run.pending:,}",
+            "Failed": Text(f"{run.failed:,}", style="red" if run.failed else ""),
+        }
+        table.add_row(*map(cells.__getitem__, heads))
     return table
 
 
-def _failures(files: Sequence[FileView], room: int, *, whole: bool = False) -> RenderableType:
-    """A row each, or the whole of their paths and errors."""
-    if not files:
-        return Text("No such failure", style="dim")
-    fold = ("Failures", "Error") if whole else ()
-    # A column of its own: behind an error that is cut nobody would see it.
-    table = tables.table("Failures", "Error", "Code", "Tries", "Next try", right=("Tries",), fold=fold)
+def _held(what: str, block: Blockage) -> Text:
+    error, again = coded(block.error), overview.next_of(block)
+    text = Text("Held back: ", style="bold yellow")
+    text.append(error if error.startswith(what) else f"{what}: {error}", style="not bold default")
+    # What time alone mends has no next step but to wait.
+    step = "" if block.kind == Kind.TRANSIENT else f"; {block.next_step}"
+    return text.append(f"{f'; next try {again}' if again else ''}{step}", style="not bold default")
+
+
+def _failures(files: Sequence[FileView], room: int, width: int) -> RenderableType:
+    """A row each."""
+    heads = [head for head, least in _OF_FAILURES.items() if width >= least]
+    table = tables.table(*heads, right=("Tries",))
     table.expand = True
     table.columns[0].ratio, table.columns[1].ratio = 2, 3
-    if not whole:
-        table.columns[0].overflow = table.columns[1].overflow = "ellipsis"
+    table.columns[1].overflow = "ellipsis"
     for file in files[: max(1, room - 1)]:
         again = next_try(file)
-        table.add_row(
-            tables.path(file.path if whole else _end(file.path)), file.error or "", code_of(file.error or "") or "",
-            str(file.attempts or ""),
-            Text("by artifactd retry" if file.state is State.FAILED else "" if again is None else tables.until(again)),
-        )  # fmt: skip
+        by = "by artifactd retry" if file.needs_retry else "" if again is None else tables.until(again)
+        cells: dict[str, RenderableType] = {
+            "Failures": tables.Tail(tables.path(_end(file.path))),
+            "Error": Text(file.error or ""),
+            "Code": code_of(file.error or "") or "",
+            "Tries": str(file.attempts or ""),
+            "Next try": by,
+        }
+        table.add_row(*map(cells.__getitem__, heads))
     return table
 
 

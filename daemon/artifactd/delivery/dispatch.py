@@ -359,6 +359,7 @@ class Dispatcher:
 
     def _job_failed(self, job: Job, failure: Failure, left: dict[FileId, DueFile], now: float) -> None:
         run = self._ledger.run(job.run)
+        self._receipts.count_failed(failure)
         if isinstance(job, Deliver) and failure.scope is Scope.FILE:
             for file in left.values():
                 attempt = file.attempts + 1

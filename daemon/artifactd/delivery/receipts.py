@@ -129,6 +129,9 @@ class Receipts:
             if file.role:
                 self._told(run, file, result.told or Told(), now)
             if sent is None:
+                # An upload whose answer was lost: its bytes count as sent, and are content after all.
+                lost = file.ask and file.digest != result.digest and file.past.sent_bytes >= size
+                self._unique += size if lost else 0
                 self._log.debug("unchanged", path=printable(path))
                 continue
             self._took_at = now
@@ -157,6 +160,7 @@ class Receipts:
             self._ledger.not_told(file.id, _UNTOLD, now + self._settle(run))
             return
         failure = told.failure
+        self.count_failed(failure)
         if failure.scope is Scope.FILE:
             next_try = now + self._backoff.delay(file.attempts + 1)
         else:
@@ -207,7 +211,7 @@ class Receipts:
         if result.sent:
             self._count_sent(run, file, result.sent, now)
         failure = result.failure
-        self._figures.failed[failure.kind] += 1
+        self.count_failed(failure)
         if failure.scope is Scope.FILE:
             failure = self.judge(file, failure, now)
             next_try = now + self._backoff.delay(attempt)
@@ -223,6 +227,10 @@ class Receipts:
             "not delivered", path=printable(join(run.root_path, file.rel)), error=failure.error, kind=str(failure.kind),
             tries=attempt, next_step=failure.cure,
         )  # fmt: skip
+
+    def count_failed(self, failure: Failure) -> None:
+        """Count a try that failed: of a file, or of a job as a whole."""
+        self._figures.failed[failure.kind] += 1
 
     def tell_failed(self, run: Run, file: DueFile, failure: Failure, sent: int = 0) -> None:
         """Tell who wants each outcome that a try failed."""

@@ -6,6 +6,7 @@ Names and texts are made safe to print, and what may hold a secret is masked; th
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -72,6 +73,7 @@ class View:
         data = {
             "version": self._counts.version(),
             "program": __version__,
+            "host": socket.gethostname(),
             "stalled": self._stalled(),
             "files": {name: totals.states.get(state, 0) for state, name in _STATES.items()},
             "bytes": {
@@ -84,7 +86,10 @@ class View:
             "held": [_held(what, block) for what, block in list(held.items())[:_FEW]],
             "more_held": max(0, len(held) - _FEW),
             "watches": [
-                {"path": printable(w.path), "mode": w.mode, "healthy": w.healthy, "detail": _text(coded(w.detail))}
+                {
+                    "path": printable(w.path), "mode": w.mode, "healthy": w.healthy, "detail": _text(coded(w.detail)),
+                    "cure": "" if w.healthy else w.next_step,
+                }
                 for w in sorted(counted.watches, key=lambda w: w.healthy)[:_FEW]
             ],
             "more_watches": max(0, len(counted.watches) - _FEW),
@@ -150,13 +155,13 @@ class View:
 
 def _held(what: str, block: Blockage) -> dict[str, Any]:
     return {
-        "what": mask(what), "error": _text(coded(block.error)), "cure": _text(block.cure), "kind": block.kind,
-        "tries": block.attempts, "next": block.next_try,
+        "what": mask(what), "error": _text(coded(block.error)), "cure": _text(block.next_step), "kind": block.kind,
+        "tries": block.attempts, "next": block.again,
     }  # fmt: skip
 
 
 def _file(file: FileView, now: float) -> dict[str, Any]:
-    why, cure, again = coded(file.error or ""), file.cure or "", None
+    why, cure, again = coded(file.error or ""), file.next_step, None
     if file.state in (State.DUE, State.UPLOADING):
         wait = wait_of(file, None, now)
         why = f"waits for {wait.reason}" + (f": {coded(wait.error)}" if wait.error else "")
@@ -196,7 +201,7 @@ def _run(run: RunView) -> dict[str, Any]:
         "waiting": run.pending,
         "failed": run.failed,
         "why": _text(coded(run.error) if run.error else run.reason),
-        "since": run.since,
+        "since": None if run.error else run.since,
     }
 
 

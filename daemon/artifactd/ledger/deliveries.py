@@ -337,6 +337,10 @@ class Deliveries(Looks, Manifests):
         """How many files of the active roots wait or are under way, and how many failed."""
         return self._counted("f.state = 0")[0] + self._counted("f.state = 1")[0], self._counted("f.state = 3")[0]
 
+    def uploading(self) -> int:
+        """How many files of the active roots are under way."""
+        return self._counted("f.state = 1")[0]
+
     def waiting(self) -> tuple[int, int]:
         """How many files of the active roots wait or are under way, and their bytes."""
         (due, due_bytes), (sent, sent_bytes) = self._counted("f.state = 0"), self._counted("f.state = 1")

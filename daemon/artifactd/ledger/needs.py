@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from artifactd.ledger import schema
 from artifactd.ledger.damage import BLOCKAGE, STRANGE, Kinds, blob, checked, told
-from artifactd.ledger.rows import Blockage, Growth, State, WatchView
+from artifactd.ledger.rows import CLASH, Blockage, Growth, State, WatchView
 from artifactd.paths import join
 
 _MOST = 1000
@@ -40,7 +40,7 @@ _FAILED_RUNS = (
     f" JOIN roots ON roots.id = r.root AND roots.active LIMIT {_MOST}"
 )
 _FAILED = f"FROM files f INDEXED BY failed CROSS JOIN folders d ON d.id = f.folder WHERE f.state = {State.FAILED:d}"
-_ONE = f"SELECT d.rel, f.name, f.error, f.cure {_FAILED}"
+_ONE = f"SELECT d.rel, f.name, f.error, f.cure, f.run IS NOT NULL AND f.kind IS NOT '{CLASH}' {_FAILED}"
 _OF_RUN, _OF_NO_RUN = "f.run = ?", "f.run IS NULL AND d.root = ?"
 
 # What no try has met waits since it was due; a time that a person moved (`retry`) is no reason to say it is older.
@@ -77,6 +77,7 @@ class FailedFiles(NamedTuple):
         path: One of them, absolute.
         error: Why that one failed.
         cure: What to do about it.
+        needs_retry: Whether ``artifactd retry`` has it tried again; others are for scans to see.
     """
 
     folder: bytes
@@ -84,6 +85,7 @@ class FailedFiles(NamedTuple):
     path: bytes
     error: str
     cure: str
+    needs_retry: bool = True
 
 
 class Late(NamedTuple):
@@ -172,9 +174,9 @@ def _failed(con: sqlite3.Connection, roots: dict[int, bytes]) -> Iterator[Failed
     for which, value, root, folder in groups:
         (count,) = con.execute(f"SELECT count(*) {_FAILED} AND {which}", (value,)).fetchone()
         if count:
-            rel, name, error, cure = con.execute(f"{_ONE} AND {which} LIMIT 1", (value,)).fetchone()
+            rel, name, error, cure, needs_retry = con.execute(f"{_ONE} AND {which} LIMIT 1", (value,)).fetchone()
             path = join(join(root, blob(rel)), blob(name))
-            yield FailedFiles(join(root, folder), count, path, error or "", cure or "")
+            yield FailedFiles(join(root, folder), count, path, error or "", cure or "", bool(needs_retry))
 
 
 def _late(con: sqlite3.Connection, root: int, path: bytes, now: float) -> Late | None:

@@ -68,6 +68,9 @@ _VIEWED: Kinds = (
 )  # fmt: skip
 """The columns of `_VIEW`."""
 
+MOST_FAILURES = 1000
+"""Files that are named as failed: who sees to a thousand need not know of more."""
+
 _LOCK_NAME = "lock"
 """As ``ledger.lock`` names it."""
 
@@ -115,10 +118,11 @@ class Report(RunViews):
     def totals(self) -> Totals:
         """Counts over the active roots, and bytes since the ledger was made."""
         # In one pass and without GROUP BY, for which SQLite would sort all rows: 40 bytes of memory for each file.
-        every, *counts, pending_bytes, stored_bytes, oldest = self._con.execute(
+        every, *counts, pending_bytes, stored_bytes, oldest, largest = self._con.execute(
             f"SELECT count(*), {', '.join(f'count(*) FILTER (WHERE f.state = {state:d})' for state in State)},"
             # Waiting counts from the last change of the file: what is overdue or under way, by its ctime.
-            f" sum(f.size) FILTER ({_OPEN}), sum(f.stored_size), min(f.ctime_ns) FILTER ({_OPEN})"
+            f" sum(f.size) FILTER ({_OPEN}), sum(f.stored_size), min(f.ctime_ns) FILTER ({_OPEN}),"
+            f" max(f.size) FILTER ({_OPEN})"
             " FROM files f JOIN folders d ON d.id = f.folder JOIN roots ON roots.id = d.root AND roots.active"
         ).fetchone()
         states = {state: count for state, count in zip(State, counts, strict=True) if count}
@@ -127,7 +131,7 @@ class Report(RunViews):
         counters = dict(checked(self._con.execute("SELECT name, value FROM counters"), (str, int)))
         return Totals(
             states, pending_bytes or 0, stored_bytes or 0, None if oldest is None else oldest / 1e9,
-            counters.get("bytes_sent", 0), counters.get("bytes_unique", 0),
+            counters.get("bytes_sent", 0), counters.get("bytes_unique", 0), largest or 0,
         )  # fmt: skip
 
     def watches(self) -> list[WatchView]:
@@ -138,7 +142,7 @@ class Report(RunViews):
             for path, mode, healthy, detail in checked(rows, (bytes, str, int, str))
         ]
 
-    def failures(self, limit: int = 1000) -> list[FileView]:
+    def failures(self, limit: int = MOST_FAILURES) -> list[FileView]:
         """Files that failed or whose last try failed, failed ones first."""
         rows = self._con.execute(
             _VIEW + " WHERE roots.active AND (f.state = 3 OR (f.state = 0 AND f.kind IS NOT NULL))"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from artifactd.errors import Kind, then_retry
 from artifactd.pace import Past
 from artifactd.watching.signature import Signature
 
@@ -248,6 +249,16 @@ class Blockage:
     attempts: int
     next_try: float
 
+    @property
+    def again(self) -> float | None:
+        """When it is tried again, unix seconds; None when somebody has to act first."""
+        return None if self.kind == Kind.PERMANENT else self.next_try
+
+    @property
+    def next_step(self) -> str:
+        """What a person can do."""
+        return then_retry(self.cure) if self.again is None else self.cure
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -319,6 +330,16 @@ class FileView:
     role: str = ""
     told: bytes | None = None
 
+    @property
+    def needs_retry(self) -> bool:
+        """Whether ``artifactd retry`` has it tried again; what stands in the way of others is for scans to see."""
+        return self.state is State.FAILED and self.run_row is not None and self.kind != CLASH
+
+    @property
+    def next_step(self) -> str:
+        """What a person can do; empty when waiting is all there is."""
+        return then_retry(self.cure or "") if self.needs_retry else self.cure or ""
+
 
 @dataclass(frozen=True, slots=True)
 class Runaway:
@@ -368,3 +389,4 @@ class Totals:
     oldest_due: float | None = None
     bytes_sent: int = 0
     bytes_unique: int = 0
+    largest_due: int = 0

@@ -101,7 +101,7 @@ class Runs(Lives):
         b = blockage or Blockage("", "", "", 0, 0.0)
         self._con.execute(
             "UPDATE runs SET kind = ?, error = ?, cure = ?, attempts = ?, next_try = ? WHERE id = ?",
-            (b.kind or None, b.error or None, b.cure or None, b.attempts, b.next_try, run),
+            (*((b.kind, b.error, b.cure) if blockage else (None, None, None)), b.attempts, b.next_try, run),
         )
 
     def fail_run_files(self, run: int, failure: Failure) -> int:

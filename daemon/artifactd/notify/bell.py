@@ -139,7 +139,7 @@ class Bell:
         needs = self._ask(config.state_dir, now)
         waiting = still_waiting(kept.waiting, needs, now)
         troubles = find(needs, disk_of(config.state_dir), config.notify, waiting, now)
-        self._shown = tuple(_short(t) for t in sorted(troubles, key=lambda t: t.place) if t.kind in _SHOWN)
+        self._shown = tuple(t.line for t in sorted(troubles, key=lambda t: t.place) if t.kind in _SHOWN)
         places = list(places_of(config.notify))
         # Who is told no more is forgotten.
         kept = Kept({place.ident: kept.memories.get(place.ident, Memory()) for place in places}, waiting)
@@ -236,7 +236,3 @@ def _ident(kind: str, *words: str) -> str:
 
 def _with(kept: Kept, place: Place, memory: Memory) -> Kept:
     return replace(kept, memories={**kept.memories, place.ident: memory})
-
-
-def _short(trouble: Trouble) -> str:
-    return f"{trouble.kind}: {trouble.subject}: {trouble.detail}"

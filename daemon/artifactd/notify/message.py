@@ -58,12 +58,12 @@ def as_json(news: News, *, host: str, state_dir: str, status: str, test: bool = 
 
 def text(news: News, host: str) -> str:
     """The message in one line, for a chat or a telephone: what is new and what is over comes first."""
-    parts = [f"{one.trouble.kind}: {one.trouble.subject}: {one.trouble.detail}" for one in news.troubles if one.new]
+    parts = [one.trouble.line for one in news.troubles if one.new]
     parts += [f"resolved: {over.kind}: {over.subject}" for over in news.resolved]
     rest = len(parts) - _NAMED
     said = "; ".join(parts[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
     before = sum(not one.new for one in news.troubles) + news.more
-    return f"artifactd on {host}: {said}" + (f" ({before} others)" if before else "")
+    return f"artifactd on {host}: {said}" + (f" ({before} {'other' if before == 1 else 'others'})" if before else "")
 
 
 def _masked(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from artifactd.causes import coded
 from artifactd.config import NotifyConfig, format_duration
 from artifactd.config.notify import Topic
 from artifactd.config.units import format_size
-from artifactd.errors import Kind
+from artifactd.errors import Kind, then_retry
 from artifactd.ledger import Blockage
 from artifactd.ledger.needs import FailedFiles, Needs
 from artifactd.text import printable
@@ -49,6 +50,12 @@ class Trouble:
     def key(self) -> tuple[str, str]:
         """What makes it the same trouble."""
         return self.kind, self.subject
+
+    @property
+    def line(self) -> str:
+        """All of it in a line, where no name stands twice: a telephone and a status line are short."""
+        said = self.detail if self.detail.startswith(self.subject) else f"{self.subject}: {self.detail}"
+        return f"{self.kind}: {said}"
 
     @property
     def place(self) -> tuple[int, str]:
@@ -118,17 +125,15 @@ def _failures(needs: Needs) -> Iterator[Trouble]:
         path = _text(files.path)
         which = path if files.number == 1 else f"{files.number} files failed, {path} among them"
         detail = f"{which}: {coded(files.error)}"
-        yield _trouble("failure", folder, detail, _then_retry(files.cure, folder), files.number)
+        step = then_retry(files.cure, _retry(folder)) if files.needs_retry else files.cure
+        yield _trouble("failure", folder, detail, step, files.number)
     for run, block in needs.runs.items():
         if block.kind == Kind.PERMANENT and run not in by_folder:
-            yield _trouble("failure", run, coded(block.error), _then_retry(block.cure, run))
+            yield _trouble("failure", run, coded(block.error), then_retry(block.cure, _retry(run)))
 
 
-def _then_retry(cure: str, folder: bytes) -> str:
-    if "artifactd retry" in cure:
-        return cure
-    retry = f"`artifactd retry {_text(folder)}`"
-    return f"{cure}; then {retry}" if cure else retry
+def _retry(folder: bytes) -> str:
+    return f"`artifactd retry {_word(folder)}`"
 
 
 def _paused(needs: Needs) -> Iterator[Trouble]:
@@ -151,7 +156,7 @@ def _late(needs: Needs, limit: float, waiting: Mapping[str, float], now: float) 
         if waits > limit:
             path = _text(late.path)
             detail = f"{path} has been waiting for {_span(waits)}, more than {format_duration(limit)}"
-            yield _trouble("lag", late.root, detail, f"`artifactd explain {path}` says what it waits for")
+            yield _trouble("lag", late.root, detail, f"`artifactd explain {_word(late.path)}` says what it waits for")
 
 
 def _full(disk: Disk | None, limit: int) -> Iterator[Trouble]:
@@ -174,6 +179,11 @@ def _trouble(kind: Topic, subject: bytes, detail: str, next_step: str, weight: i
 
 def _text(path: bytes) -> str:
     return _cut(printable(path))
+
+
+def _word(path: bytes) -> str:
+    """As a shell takes it: whoever names a folder does not say what an operator runs."""
+    return shlex.quote(_text(path))
 
 
 def _cut(text: str) -> str:

@@ -109,7 +109,8 @@ function held(block) {
   const what = document.createElement("strong");
   what.textContent = block.what;
   const tries = ", after " + block.tries + (block.tries === 1 ? " try." : " tries.");
-  const next = block.next * 1000 > Date.now() ? "Next try at " + moment(block.next) + tries : "It is tried again now.";
+  const again = block.next * 1000 > Date.now() ? "Next try at " + moment(block.next) + tries : "It is tried again now.";
+  const next = block.next === null ? "It is not tried again by itself." : again;
   item.append(what, "\n" + block.error + "\n" + (block.cure ? block.cure + "\n" : "") + next);
   return item;
 }
@@ -124,14 +125,17 @@ function more(number, of) {
 function overview(now) {
   last = now;
   for (const [state, number] of Object.entries(now.files)) say("count-" + state, count.format(number));
+  const { waiting, uploading } = now.files;
   const lag = now.oldest === null ? "" : ", the oldest for " + span(Date.now() / 1000 - now.oldest);
-  say("more-waiting", now.files.waiting + now.files.uploading ? size(now.bytes.waiting) + lag : "");
+  const left = size(now.bytes.waiting) + (waiting && uploading ? " with what is under way" : "") + lag;
+  say("more-waiting", waiting ? left : "");
   const rate = now.rate.files ? count.format(now.rate.files) + " files/s, " + size(now.rate.bytes) + "/s" : "";
-  say("more-uploading", rate);
+  say("more-uploading", [uploading && !waiting ? left : "", rate].filter(Boolean).join("; "));
   say("more-stored", size(now.bytes.stored));
   say("more-failed", now.files.failed ? "see below why" : "");
   say("program", "artifactd " + now.program + ".");
-  document.title = (now.files.failed ? "(" + count.format(now.files.failed) + " failed) " : "") + "artifactd";
+  say("host", "artifactd on " + now.host);
+  document.title = (now.files.failed ? "(" + count.format(now.files.failed) + " failed) " : "") + "artifactd on " + now.host;
   const live = at("live");
   live.dataset.state = now.stalled ? "lost" : "live";
   say("live", now.stalled ? "The service's loop stands still" : "The service is working");
@@ -145,7 +149,7 @@ function overview(now) {
   fill("watches", now.watches.map((watch) => [
     { text: watch.path, as: "path" },
     { text: watch.mode || "–" },
-    { text: watch.healthy ? "ok" : "degraded", of: watch.healthy ? "ok" : "degraded", as: "words", cure: watch.detail },
+    { text: watch.healthy ? "ok" : "degraded", of: watch.healthy ? "ok" : "degraded", as: "words", cure: [watch.detail, watch.cure].filter(Boolean).join("\n") },
   ]), "No folder is watched.");
   say("watches-more", now.more_watches ? "… and " + count.format(now.more_watches) + " more: artifactd status has all." : "");
   if (Date.now() - announced > 10000) {
@@ -235,6 +239,12 @@ const files = new Pages("files", (rows, unfinished) => fill("files", rows.map((f
   { text: when(file) },
 ]), unfinished ? UNFINISHED : "There is no such file."), () => (only === null ? {} : { run: only }));
 
+function life(run) {
+  if (!run.since) return run.why;
+  if (run.status !== "RUNNING") return "since " + moment(run.since) + (run.why ? ": " + run.why : "");
+  return run.why ? "last sign of life " + moment(run.since) + ": " + run.why : "";
+}
+
 const runs = new Pages("runs", (rows) => fill("runs", rows.map((run) => {
   const whole = run.stored + run.waiting + run.failed;
   return [
@@ -245,7 +255,7 @@ const runs = new Pages("runs", (rows) => fill("runs", rows.map((run) => {
     { text: count.format(run.waiting), as: "number" },
     { text: count.format(run.failed), as: "number", of: run.failed ? "failed" : "" },
     { text: run.stored + " of " + whole + " files stored", part: whole ? run.stored / whole : 1 },
-    { text: run.why, as: "words" },
+    { text: life(run), as: "words" },
   ];
 }), "There is no such run."), () => ({}));
 
