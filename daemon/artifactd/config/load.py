@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -43,8 +44,8 @@ def load_config(
     """Read the effective configuration: flags before environment before file before defaults.
 
     Args:
-        file: The TOML file. None reads no file when ``directory`` is given, else ``$ARTIFACTD_CONFIG``, the user's
-            ``artifactd/config.toml`` or ``/etc/artifactd/config.toml``.
+        file: The TOML file, else ``$ARTIFACTD_CONFIG``, the user's ``artifactd/config.toml`` or
+            ``/etc/artifactd/config.toml``; of these, with ``directory``, only one that watches it.
         directory: The one folder to watch: if it is a configured one or lies in it, that watch is kept as it is and
             the others go; else it is watched with the defaults.
         overrides: Flags as nested tables; None means not given.
@@ -57,7 +58,7 @@ def load_config(
         ConfigError: With every mistake there is.
     """
     here = None if directory is None else Path(os.path.abspath(directory))
-    path = _find_file() if file is None and here is None else file
+    path = file or (_find_file() if here is None else _file_that_watches(here))
     variables, problems = environment(os.environ)
     sources = [flags(overrides or {}), variables]
     unreadable: list[Problem] = []
@@ -86,6 +87,18 @@ def _find_file() -> Path | None:
         return Path(named)
     usual = (user_config_path("artifactd", appauthor=False) / "config.toml", SYSTEM_FILE)
     return next((path for path in usual if path.exists()), None)
+
+
+def _file_that_watches(here: Path) -> Path | None:
+    """The usual file, where one of its folders is or holds DIR: a folder of another's is nobody else's to deliver."""
+    with contextlib.suppress(OSError):  # it may not even be looked for
+        if (path := _find_file()) is not None:
+            source, _ = toml_file(path)
+            folder = os.path.realpath(here)
+            watched = _places(merge([source])[0]).watches
+            if any(is_inside(folder, os.path.realpath(root)) for _, root in watched):
+                return path
+    return None
 
 
 def _nothing_to_watch(path: Path | None) -> Mistake:
