@@ -277,10 +277,8 @@ def test_a_directory_keeps_the_watch_of_a_file_that_nobody_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A notebook names its run folder alone: what the service's file says of it holds, as the help promises."""
-    system = written(
-        load.SYSTEM_FILE,
-        f'state_dir = "/var/lib/artifactd"\n[[watch]]\npath = "{tmp_path}/drop"\nlayout = "{{user}}/{{experiment}}/{{run}}"\n',
-    )
+    watch = f'[[watch]]\npath = "{tmp_path}/drop"\nlayout = "{{user}}/{{experiment}}/{{run}}"\n'
+    system = written(load.SYSTEM_FILE, f'state_dir = "/var/lib/artifactd"\n{watch}')
     for directory in (tmp_path / "drop", tmp_path / "drop" / "ann" / "vision"):
         config = load_config(None, directory=directory)
         assert [(watch.path, watch.layout) for watch in config.watch] == [
