@@ -10,7 +10,8 @@ from pathlib import Path
 from artifactd.config import Config, ConfigError, WatchConfig, load_config, parse_duration
 from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger import LedgerError, Report
-from artifactd.paths import within
+from artifactd.paths import join, within
+from artifactd.text import printable
 
 
 def service_config(
@@ -137,6 +138,34 @@ def watches_of(config: Config, report: Report | None) -> tuple[WatchConfig, ...]
             "no folder is watched yet, so nothing can be said about any", "Name the configuration: --config FILE"
         )
     return watches
+
+
+def own_path(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes] | None:
+    """The watch that holds a folder, and the folder as that watch names it; links above the watch are seen through."""
+    folder = os.path.abspath(folder)
+    real = os.path.realpath(folder)
+    for watch in watches:
+        root = os.fsencode(watch.path)
+        for path, base in ((folder, root), (real, os.path.realpath(root))):
+            if within(path, base):
+                return watch, join(root, path[len(base) :].strip(b"/"))
+    return None
+
+
+def holding(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes]:
+    """As ``own_path``.
+
+    Raises:
+        UsageError: No watch holds the folder.
+    """
+    found = own_path(folder, watches)
+    if found is None:
+        watched = ", ".join(printable(os.fsencode(w.path)) for w in watches)
+        raise UsageError(
+            f"no watched folder holds {printable(folder)}; watched: {watched}",
+            "Name or move it inside one, or add a [[watch]] for it",
+        )
+    return found
 
 
 def experiments_of(config: Config, report: Report | None) -> tuple[str, ...]:
