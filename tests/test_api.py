@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import artifactd
 from artifactd.errors import ArtifactdError, FailedError
 from cli_support import Book, call, own_environment
-from support import environment
+from support import as_somebody, environment, reachable_folder
 
 
 @pytest.fixture
@@ -70,3 +71,20 @@ def test_waiting_sees_what_the_ledger_has_not_seen_yet(book: Book, tmp_path: Pat
         book.fail("no such luck")
         with pytest.raises(FailedError, match="no such luck"):
             artifactd.wait(book.drop / "e/r", config=config)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_a_state_folder_that_is_another_users_is_said_in_words() -> None:
+    """As a system service's is for the user of a notebook: no error of Python's own, and what to do."""
+    with reachable_folder() as top:
+        config, drop = top / "config.toml", top / "drop" / "e" / "r"
+        config.write_text(f'state_dir = "{top}/state"\n[[watch]]\npath = "{top}/drop"\n')
+        drop.mkdir(parents=True)
+        (top / "state").mkdir(mode=0o700)
+        with as_somebody():
+            for ask in (artifactd.sync, artifactd.wait, artifactd.run_for):
+                with pytest.raises(ArtifactdError, match=r"state belongs to root, and this is \w+") as told:
+                    ask(drop, config=config)
+                assert told.value.cure == "Run it as root"
+            with pytest.raises(ArtifactdError, match="state belongs to root"):
+                artifactd.status(config=config)

@@ -38,6 +38,8 @@ SAYS_IT_ALL = frozenset({
     "MLflow's server does not run; its last words:\nx",
     # A place that was named cannot be written.
     "x cannot be written to: x", "x cannot be written: x", "x cannot be made: x",
+    # What this user may not open: whose it is, who this is, and what mends it.
+    "x: x, and this is x", "x: x, and its folder to x, who this is",
     # Mistakes of the installation, or of ours.
     "there is no systemd here",
     "the page of x is not in x", "this program's own path is not known", "x is not held",

@@ -273,6 +273,26 @@ def test_a_directory_keeps_the_watch_it_lies_in(file: Path) -> None:
         assert config.source == str(file)
 
 
+def test_a_directory_keeps_the_watch_of_a_file_that_nobody_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook names its run folder alone: what the service's file says of it holds, as the help promises."""
+    watch = f'[[watch]]\npath = "{tmp_path}/drop"\nlayout = "{{user}}/{{experiment}}/{{run}}"\n'
+    system = written(load.SYSTEM_FILE, f'state_dir = "/var/lib/artifactd"\n{watch}')
+    for directory in (tmp_path / "drop", tmp_path / "drop" / "ann" / "vision"):
+        config = load_config(None, directory=directory, usual=True)
+        assert [(watch.path, watch.layout) for watch in config.watch] == [
+            (tmp_path / "drop", "{user}/{experiment}/{run}")
+        ]
+        assert (config.state_dir, config.source) == (Path("/var/lib/artifactd"), str(system))
+    alone = load_config(None, directory=tmp_path / "drop")  # as `run DIR`
+    assert (alone.watch, alone.source) == ((WatchConfig(path=tmp_path / "drop"),), "defaults")
+    elsewhere = load_config(None, directory=tmp_path / "drop2", usual=True)
+    assert (elsewhere.watch, elsewhere.source) == ((WatchConfig(path=tmp_path / "drop2"),), "defaults")
+    monkeypatch.setenv("ARTIFACTD_CONFIG", str(written(tmp_path / "named.toml", '[log]\nlevel = "error"\n')))
+    assert load_config(None, directory=tmp_path / "drop", usual=True).source == "defaults"
+
+
 def test_a_directory_in_no_watch_is_watched_with_the_defaults(file: Path) -> None:
     for directory in ("/data/c", "/data/bb", "/data"):
         assert load_config(file, directory=Path(directory)).watch == (WatchConfig(path=Path(directory)),)

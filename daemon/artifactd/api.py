@@ -22,9 +22,17 @@ from artifactd.errors import ArtifactdError, FailedError, NotStoredError, Unstor
 from artifactd.explain import Watch, wait_of
 from artifactd.ledger import FileView, Report, State
 from artifactd.onepass import PATIENCE, Result, run_pass
-from artifactd.paths import join, within
 from artifactd.secrets import mask
-from artifactd.settings import as_known, inside, ledger_of, reader_config, service_config, watches_of
+from artifactd.settings import (
+    as_known,
+    holding,
+    inside,
+    ledger_of,
+    own_path,
+    reader_config,
+    service_config,
+    watches_of,
+)  # fmt: skip
 from artifactd.standing import next_try, read
 from artifactd.text import printable
 from artifactd.waiting import Look, service_at, until_stored
@@ -34,6 +42,17 @@ Folder: TypeAlias = str | os.PathLike[str]
 
 _NAMED = 5
 """Files that an error names in its text; its ``files`` has all."""
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What this user may not open, mostly another's state folder, is an error that says what to do, too."""
+    try:
+        yield
+    except PermissionError as exc:
+        from artifactd.doctor.surroundings import refused  # noqa: PLC0415 (only this error needs it)
+
+        raise refused(exc) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +158,7 @@ class Status:
     failures: tuple[Unstored, ...]
 
 
+@_in_words()
 def sync(
     directory: Folder | None = None,
     *,
@@ -164,7 +184,7 @@ def sync(
     """
     only = _path(directory)
     settings = service_config(
-        _path(config), _path(state_dir), directory=only, settle=settle, log_format=None, log_level="error"
+        _path(config), _path(state_dir), directory=only, usual=True, settle=settle, log_level="error"
     )
     settings = as_known(settings, only)
     begun = time.monotonic()
@@ -194,6 +214,7 @@ def sync(
     )  # fmt: skip
 
 
+@_in_words()
 def status(*, config: Folder | None = None, state_dir: Folder | None = None) -> Status:
     """Counts, lag, runs, failures and the health of the watches, from the ledger alone, as ``artifactd status``.
 
@@ -224,6 +245,7 @@ def status(*, config: Folder | None = None, state_dir: Folder | None = None) -> 
     )
 
 
+@_in_words()
 def wait(
     directory: Folder,
     timeout: float | None = None,
@@ -257,6 +279,7 @@ def wait(
     return Stored(now.stored, now.stored_bytes, time.monotonic() - begun)
 
 
+@_in_words()
 def run_for(
     directory: Folder, *, config: Folder | None = None, state_dir: Folder | None = None, offline: bool = False
 ) -> Run:
@@ -304,34 +327,6 @@ def page(config: Config, experiment_id: str, run_id: str) -> str | None:
 
 
 # -- inside ------------------------------------------------------------------------------------------------------
-
-
-def own_path(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes] | None:
-    """The watch that holds a folder, and the folder as that watch names it; links above the watch are seen through."""
-    folder = os.path.abspath(folder)
-    real = os.path.realpath(folder)
-    for watch in watches:
-        root = os.fsencode(watch.path)
-        for path, base in ((folder, root), (real, os.path.realpath(root))):
-            if within(path, base):
-                return watch, join(root, path[len(base) :].strip(b"/"))
-    return None
-
-
-def holding(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes]:
-    """As ``own_path``.
-
-    Raises:
-        UsageError: No watch holds the folder.
-    """
-    found = own_path(folder, watches)
-    if found is None:
-        watched = ", ".join(printable(os.fsencode(w.path)) for w in watches)
-        raise UsageError(
-            f"no watched folder holds {printable(folder)}; watched: {watched}",
-            "Name or move it inside one, or add a [[watch]] for it",
-        )
-    return found
 
 
 def _covering(settings: Config, folder: Path | None) -> list[tuple[Watch, bytes]]:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from artifactd import job, log
 from artifactd.ahead import Made, make_run, placed_at
-from artifactd.api import holding
 from artifactd.config import Config, WatchConfig, layout_of
 from artifactd.errors import ArtifactdError, UsageError
 from artifactd.explain import Watch
@@ -25,7 +24,7 @@ from artifactd.ledger.report import holder
 from artifactd.onepass import PATIENCE, run_pass
 from artifactd.paths import join
 from artifactd.runfolder import MARKERS, adopted_run_id
-from artifactd.settings import ledger_of, watches_of
+from artifactd.settings import holding, ledger_of, watches_of
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
 from artifactd.waiting import Look, look, service_at, until_stored

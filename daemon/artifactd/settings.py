@@ -10,7 +10,8 @@ from pathlib import Path
 from artifactd.config import Config, ConfigError, WatchConfig, load_config, parse_duration
 from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger import LedgerError, Report
-from artifactd.paths import within
+from artifactd.paths import join, within
+from artifactd.text import printable
 
 
 def service_config(
@@ -18,6 +19,7 @@ def service_config(
     state_dir: Path | None,
     *,
     directory: Path | None = None,
+    usual: bool = False,
     settle: str | None = None,
     log_format: str | None = None,
     log_level: str | None = None,
@@ -28,6 +30,7 @@ def service_config(
         file: ``--config``.
         state_dir: ``--state-dir``.
         directory: DIR, to be watched alone.
+        usual: As for ``load_config``.
         settle: ``--settle``, for every watched folder.
         log_format: ``--log-format``.
         log_level: ``--log-level``.
@@ -39,7 +42,7 @@ def service_config(
         what = "is not a folder" if directory.exists() else "does not exist"
         raise UsageError(f"{directory} {what}", "Name the folder to watch, or make it first")
     overrides = {"state_dir": _absolute(state_dir), "log": {"format": log_format, "level": log_level}}
-    config = load_config(file, directory=directory, overrides=overrides)
+    config = load_config(file, directory=directory, usual=usual, overrides=overrides)
     quiet = duration(settle, "--settle")
     if quiet is None:
         return config
@@ -137,6 +140,34 @@ def watches_of(config: Config, report: Report | None) -> tuple[WatchConfig, ...]
             "no folder is watched yet, so nothing can be said about any", "Name the configuration: --config FILE"
         )
     return watches
+
+
+def own_path(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes] | None:
+    """The watch that holds a folder, and the folder as that watch names it; links above the watch are seen through."""
+    folder = os.path.abspath(folder)
+    real = os.path.realpath(folder)
+    for watch in watches:
+        root = os.fsencode(watch.path)
+        for path, base in ((folder, root), (real, os.path.realpath(root))):
+            if within(path, base):
+                return watch, join(root, path[len(base) :].strip(b"/"))
+    return None
+
+
+def holding(folder: bytes, watches: tuple[WatchConfig, ...]) -> tuple[WatchConfig, bytes]:
+    """As ``own_path``.
+
+    Raises:
+        UsageError: No watch holds the folder.
+    """
+    found = own_path(folder, watches)
+    if found is None:
+        watched = ", ".join(printable(os.fsencode(w.path)) for w in watches)
+        raise UsageError(
+            f"no watched folder holds {printable(folder)}; watched: {watched}",
+            "Name or move it inside one, or add a [[watch]] for it",
+        )
+    return found
 
 
 def experiments_of(config: Config, report: Report | None) -> tuple[str, ...]:

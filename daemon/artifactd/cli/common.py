@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 
 from artifactd.causes import coded
 from artifactd.errors import ArtifactdError, DeliveryError, Kind
-from artifactd.text import printable, visible
+from artifactd.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -133,35 +132,10 @@ def guarded() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None
     except PermissionError as exc:
-        say(f"artifactd: {_refused(exc)}")
+        from artifactd.doctor.surroundings import refused  # noqa: PLC0415 (only this error needs it)
+
+        say(f"artifactd: {refused(exc)}")
         raise typer.Exit(1) from None
-
-
-def _refused(exc: PermissionError) -> str:
-    """Who may not, whose it is, and what mends that."""
-    from artifactd.doctor.surroundings import user  # noqa: PLC0415 (only this error needs it)
-
-    if not isinstance(exc.filename, str | bytes):
-        return f"{exc.strerror}\n  Run it as the user of the service, or as root"
-    path = Path(os.fsdecode(exc.filename)).absolute()
-    me, said = os.geteuid(), f"{printable(bytes(path))}: {exc.strerror}"
-    seen, owner = next((place, uid) for place in (path, *path.parents) if (uid := _owner(place)) is not None)
-    theirs = f"{'it' if seen == path else printable(bytes(seen))} belongs to {user(owner)}"
-    if me in (0, owner):
-        return f"{said}: {theirs}, and this is {user(me)}\n  See its mode, and what confines this process"
-    if _owner(path.parent) == me:
-        folder = shlex.quote(os.fspath(path.parent))
-        return f"{said}: {theirs}, and its folder to {user(me)}, who this is\n  As root: chown -R {user(me)}: {folder}"
-    other = "root" if owner == 0 else f"{user(owner)}, or as root"
-    return f"{said}: {theirs}, and this is {user(me)}\n  Run it as {other}"
-
-
-def _owner(path: Path) -> int | None:
-    """Whose it is; None where that cannot be seen."""
-    try:
-        return os.lstat(path).st_uid
-    except OSError:
-        return None
 
 
 def end_well(number: int, _frame: FrameType | None) -> NoReturn:

@@ -54,7 +54,13 @@ def sync(
     """
     most = duration(deadline, "--deadline")
     settings = service_config(
-        config, state_dir, directory=directory, settle=settle, log_format=log_format, log_level=log_level or "warning"
+        config,
+        state_dir,
+        directory=directory,
+        usual=True,
+        settle=settle,
+        log_format=log_format,
+        log_level=log_level or "warning",
     )
     settings = as_known(settings, directory)
     with Bar("Delivering", quiet=json_) as bar:

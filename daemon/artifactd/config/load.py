@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ def load_config(
     file: Path | None,
     *,
     directory: Path | None = None,
+    usual: bool = False,
     overrides: Mapping[str, Any] | None = None,
     unwatched: bool = False,
 ) -> Config:
@@ -47,6 +49,7 @@ def load_config(
             ``artifactd/config.toml`` or ``/etc/artifactd/config.toml``.
         directory: The one folder to watch: if it is a configured one or lies in it, that watch is kept as it is and
             the others go; else it is watched with the defaults.
+        usual: With ``directory``, read one of these files all the same if it watches that folder.
         overrides: Flags as nested tables; None means not given.
         unwatched: A configuration that names no folder to watch will do.
 
@@ -57,7 +60,7 @@ def load_config(
         ConfigError: With every mistake there is.
     """
     here = None if directory is None else Path(os.path.abspath(directory))
-    path = _find_file() if file is None and here is None else file
+    path = file or (_find_file() if here is None else _file_that_watches(here) if usual else None)
     variables, problems = environment(os.environ)
     sources = [flags(overrides or {}), variables]
     unreadable: list[Problem] = []
@@ -86,6 +89,18 @@ def _find_file() -> Path | None:
         return Path(named)
     usual = (user_config_path("artifactd", appauthor=False) / "config.toml", SYSTEM_FILE)
     return next((path for path in usual if path.exists()), None)
+
+
+def _file_that_watches(here: Path) -> Path | None:
+    """The usual file, where one of its folders is or holds DIR: a folder of another's is nobody else's to deliver."""
+    with contextlib.suppress(OSError):  # it may not even be looked for
+        if (path := _find_file()) is not None:
+            source, _ = toml_file(path)
+            folder = os.path.realpath(here)
+            watched = _places(merge([source])[0]).watches
+            if any(is_inside(folder, os.path.realpath(root)) for _, root in watched):
+                return path
+    return None
 
 
 def _nothing_to_watch(path: Path | None) -> Mistake:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from artifactd.errors import ArtifactdError
+from artifactd.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +54,32 @@ def user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def refused(exc: PermissionError) -> ArtifactdError:
+    """Who may not, whose it is, and what mends that."""
+    if not isinstance(exc.filename, str | bytes):
+        return ArtifactdError(str(exc.strerror), "Run it as the user of the service, or as root")
+    path = Path(os.fsdecode(exc.filename)).absolute()
+    me, said = os.geteuid(), f"{printable(bytes(path))}: {exc.strerror}"
+    seen, owner = next((place, uid) for place in (path, *path.parents) if (uid := _owner(place)) is not None)
+    theirs = f"{'it' if seen == path else printable(bytes(seen))} belongs to {user(owner)}"
+    if me in (0, owner):
+        return ArtifactdError(
+            f"{said}: {theirs}, and this is {user(me)}", "See its mode, and what confines this process"
+        )
+    if _owner(path.parent) == me:
+        folder = shlex.quote(os.fspath(path.parent))
+        return ArtifactdError(
+            f"{said}: {theirs}, and its folder to {user(me)}, who this is", f"As root: chown -R {user(me)}: {folder}"
+        )
+    other = "root" if owner == 0 else f"{user(owner)}, or as root"
+    return ArtifactdError(f"{said}: {theirs}, and this is {user(me)}", f"Run it as {other}")
+
+
+def _owner(path: Path) -> int | None:
+    """Whose it is; None where that cannot be seen."""
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
