@@ -54,6 +54,7 @@ umask 022
 # The variables of whoever builds are no part of the package; those of pip (a mirror, a proxy) are how to get at it.
 unset PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 "$python" -m venv "$root$prefix"
+rm -f "$root$prefix/.gitignore" # of Python 3.13 and newer
 install_into() {
     "$1$prefix/bin/python" -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt "$2"
 }
@@ -95,10 +96,10 @@ find "$root$prefix" "$local" -name direct_url.json -delete
 artifactd=("$root$prefix/bin/python" -m artifactd)
 install -D -m 644 "$here/config.toml" "$root/etc/artifactd/config.toml"
 install -D -m 644 "$here/sysusers.conf" "$root/usr/lib/sysusers.d/artifactd.conf"
-mkdir -p "$root/lib/systemd/system" "$root/usr/lib/systemd/user" "$root/usr/bin" "$root/usr/share/man/man1"
+mkdir -p "$root/usr/lib/systemd/system" "$root/usr/lib/systemd/user" "$root/usr/bin" "$root/usr/share/man/man1"
 of_package=(--print --program "$prefix/bin/artifactd")
-"${artifactd[@]}" install-unit "${of_package[@]}" >"$root/lib/systemd/system/artifactd.service"
-"${artifactd[@]}" install-unit --template "${of_package[@]}" >"$root/lib/systemd/system/artifactd@.service"
+"${artifactd[@]}" install-unit "${of_package[@]}" >"$root/usr/lib/systemd/system/artifactd.service"
+"${artifactd[@]}" install-unit --template "${of_package[@]}" >"$root/usr/lib/systemd/system/artifactd@.service"
 "${artifactd[@]}" install-unit --user "${of_package[@]}" >"$root/usr/lib/systemd/user/artifactd.service"
 "${artifactd[@]}" install-unit --user --template "${of_package[@]}" >"$root/usr/lib/systemd/user/artifactd@.service"
 ln -s "$prefix/bin/artifactd" "$root/usr/bin/artifactd"
