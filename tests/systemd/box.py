@@ -29,8 +29,8 @@ _MASKED = (
 
 _UNIFIED = Path("/sys/fs/cgroup/unified")
 _NAMED = Path("/sys/fs/cgroup/systemd")
-_PROPAGATED = Path("/run/systemd/nspawn/propagate")
-"""Where nspawn leaves a folder for each box."""
+_PROPAGATED, _EXPORTED = Path("/run/systemd/nspawn/propagate"), Path("/run/systemd/nspawn/unix-export")
+"""Where nspawn leaves a folder for each box; from 256 on also one with a mount on it."""
 
 _PREFIX = "artifactd-box"
 
@@ -157,8 +157,7 @@ class Box:
         wait_for(lambda: not self._alive(), f"all of {self._name} has ended")
         for group in self._groups:
             _remove_group(group)
-        with contextlib.suppress(OSError):
-            (_PROPAGATED / self._name).rmdir()
+        _forget(self._name)
 
     def _alive(self) -> bool:
         try:
@@ -187,7 +186,7 @@ class Box:
         # From a group of the box's: logind (256 and newer) refuses who calls from outside of what it sees.
         inside = ["sh", "-c", f'echo $$ > {self._groups[0]}/payload/init.scope/cgroup.procs && exec "$@"', "sh"]
         done = subprocess.Popen(
-            [*inside, "nsenter", "-t", str(self._pid), "-a", "--", *command],
+            [*inside, "nsenter", "-t", str(self._pid), "-a", "-r", "-w", "--", *command],
             env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -210,11 +209,22 @@ class Box:
 
 
 def _sweep() -> None:
-    """Remove the empty folders of boxes whose pytest is gone."""
-    for parent in (*_cgroups(), _PROPAGATED):
+    """Remove what boxes left whose pytest is gone."""
+    for parent in (*_cgroups(), _PROPAGATED, _EXPORTED):
         for folder in parent.glob(f"{_PREFIX}-*"):
             if not Path("/proc", folder.name.split("-")[2]).exists():
                 _remove_group(folder)
+                _forget(folder.name)
+
+
+def _forget(name: str) -> None:
+    """Remove what a killed nspawn leaves, and would not start another one of that name beside."""
+    exported = _EXPORTED / name
+    if exported.is_mount():
+        subprocess.run(["umount", exported], check=True)
+    for folder in (_PROPAGATED / name, exported):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_group(group: Path) -> None:
