@@ -18,6 +18,7 @@ from artifactd import look, pace
 from artifactd.config import Config, MetricsConfig, NotifyConfig, RetryConfig, load_config
 from artifactd.engine import LOOK_ANYWAY, Engine
 from artifactd.engine import _workers as auto_workers
+from artifactd.errors import UsageError
 from artifactd.ledger import Report, State, Totals
 from made_store import copy_store
 from support import wait_for
@@ -332,6 +333,24 @@ def test_a_growing_file_whose_clock_was_set_back_is_over_when_it_has_been_quiet(
     true = time.time
     monkeypatch.setattr(time, "time", lambda: true() - 86_400)
     bench.turn_until(lambda: bench.stored().get("train.log") == log.read_bytes(), "the whole is stored")
+
+
+def test_an_embedded_store_that_was_moved_takes_nothing_until_its_old_path_leads_to_it(bench: Bench) -> None:
+    """MLflow notes absolute paths: what is sent would go below the old one, and be lost with what was left there."""
+    (bench.run / "f").write_bytes(b"1")
+    bench.turn_until(lambda: bench.at_rest() and bench.stored() == {"f": b"1"}, "it is stored")
+    bench.engine.close()
+    old, new = bench.base / "state", bench.base / "moved"
+    old.rename(new)
+    moved = bench.config().model_copy(update={"state_dir": new})
+    with pytest.raises(UsageError, match=f"{new} was made in {old}, and"):
+        Engine(moved, "test")
+    assert not old.exists()
+    old.symlink_to(new)
+    bench.engine = Engine(moved, "test")
+    (bench.run / "g").write_bytes(b"2")
+    bench.turn_until(lambda: bench.at_rest() and bench.stored() == {"f": b"1", "g": b"2"}, "it goes on")
+    assert bench.totals().bytes_sent == 2, "nothing was sent again"
 
 
 def test_files_that_a_new_layout_moves_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

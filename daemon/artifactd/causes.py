@@ -199,6 +199,7 @@ CAUSES = (
     )),
     Cause("AD711", "There is little space for the ledger", ("without them the service ends", " are free, less than ")),
     Cause("AD712", "The unit was changed by hand", (" was not written by this command",)),
+    Cause("AD713", "The embedded store was moved", ("and its runs keep their artifacts below that",)),
     Cause("AD801", "The configuration is wrong", (
         "The configuration has ", "the new configuration is wrong", "state_dir cannot change",
     )),

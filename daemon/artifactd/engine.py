@@ -29,6 +29,7 @@ from artifactd.look import Looker
 from artifactd.metrics import Figures
 from artifactd.runs import Place
 from artifactd.secrets import mask
+from artifactd.settings import refuse_moved_store
 from artifactd.tracking.environment import require_engine
 from artifactd.watched import Watched
 from artifactd.whose import make_folders
@@ -67,7 +68,8 @@ class Engine:
         news: Called for each file delivered.
 
     Raises:
-        ArtifactdError: The state folder is in use or not writable, the ledger cannot be used, or MLflow lacks a part.
+        ArtifactdError: The state folder is in use, not writable or was moved, the ledger cannot be used, or MLflow
+            lacks a part.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Engine:
         news: Callable[[Delivered], None] = lambda _: None,
     ) -> None:
         require_engine(config.tracking_uri)
+        refuse_moved_store(config)
         self._lock = StateLock(config.state_dir)
         try:
             make_folders(config.state_dir, 0o700)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from artifactd.config import Config, ConfigError, WatchConfig, load_config, parse_duration
+from artifactd.config.uris import sqlite_file
 from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger import LedgerError, Report
 from artifactd.paths import join, within
@@ -124,6 +126,35 @@ def ledger_of(config: Config) -> Iterator[Report | None]:
         yield report
     finally:
         report.close()
+
+
+def refuse_moved_store(config: Config) -> None:
+    """Refuse an embedded store that was made elsewhere: MLflow notes absolute paths, and what is sent would go there.
+
+    Once something was sent, there are runs by the new path as well, and whoever had that happen goes on.
+
+    Raises:
+        UsageError: It was made elsewhere, and that path leads to it no more.
+    """
+    here = sqlite_file(config.tracking_uri)
+    if not config.embedded or here is None or not os.path.exists(here):
+        return
+    try:
+        report = Report(config.state_dir)
+    except LedgerError:  # what is wrong with it is told by who works with it
+        return
+    with contextlib.closing(report):
+        known = report.targets()
+    if config.tracking_uri in known:
+        return
+    for other in filter(None, map(sqlite_file, sorted(known))):
+        if os.path.basename(other) == os.path.basename(here) and os.path.realpath(other) != os.path.realpath(here):
+            old, new = (shlex.quote(os.path.dirname(place)) for place in (other, here))
+            raise UsageError(
+                f"the embedded store in {printable(os.fsencode(config.state_dir))} was made in {old}, and its runs keep"
+                " their artifacts below that: what is sent would go there",
+                f"Move it back, or have the old path lead to it: ln -s {new} {old}",
+            )
 
 
 def watches_of(config: Config, report: Report | None) -> tuple[WatchConfig, ...]:

@@ -23,7 +23,7 @@ from artifactd.errors import ArtifactdError, UsageError
 from artifactd.ledger import LedgerError, Report
 from artifactd.ledger.report import holder
 from artifactd.secrets import mask
-from artifactd.settings import experiments_of, service_config
+from artifactd.settings import experiments_of, refuse_moved_store, service_config
 from artifactd.text import printable
 from artifactd.tracking.environment import require_engine
 from artifactd.tracking.probe import probe
@@ -162,6 +162,10 @@ def _state_folder(config: Config) -> Row:
         )  # fmt: skip
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return Row("state folder", subject, False, "this user may not write to it", _AS)
+    try:
+        refuse_moved_store(config)
+    except ArtifactdError as exc:
+        return Row("state folder", subject, False, exc.problem, exc.cure)
     space = os.statvfs(folder)
     detail = f"{tables.size(space.f_bavail * space.f_frsize)} free"
     service = holder(folder)

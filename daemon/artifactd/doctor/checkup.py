@@ -66,6 +66,7 @@ def _here(config: Config, report: Report | None, around: Surroundings) -> Iterat
     yield from looked("state folder", partial(state.state_folder, folder, around))
     yield from looked("space for the ledger", lambda: state.space(folder, _known(report)))
     yield from looked("ledger", partial(state.ledger, folder))
+    yield from looked("embedded store", partial(state.embedded_store, config))
     yield from looked("watched folders", lambda: _watched(config, report, around))
     yield from looked("journal", partial(journal.journal, config.log, around))
     yield from looked("[notify] and [metrics]", partial(named.named, config, around))

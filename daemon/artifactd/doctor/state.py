@@ -10,12 +10,15 @@ from itertools import islice
 from pathlib import Path
 
 from artifactd import installation
+from artifactd.config import Config
 from artifactd.doctor import words
 from artifactd.doctor.disk import quoted
 from artifactd.doctor.finding import Finding, notice, ok, wrong
 from artifactd.doctor.surroundings import Surroundings, may, user
+from artifactd.errors import ArtifactdError
 from artifactd.ledger import LedgerError, Report, State
 from artifactd.ledger.schema import FILE_NAME, VERSION, written_version
+from artifactd.settings import refuse_moved_store
 from artifactd.text import printable
 from artifactd.watching.mounts import distrust, mount_of
 
@@ -162,6 +165,14 @@ def ledger(folder: Path) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield ok("ledger", detail)
+
+
+def embedded_store(config: Config) -> Iterator[Finding]:
+    """Whether the embedded store is where it was made."""
+    try:
+        refuse_moved_store(config)
+    except ArtifactdError as exc:
+        yield wrong("embedded store", exc.problem, exc.cure)
 
 
 def deliveries(report: Report, *, in_use: bool) -> Iterator[Finding]:

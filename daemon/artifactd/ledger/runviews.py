@@ -76,6 +76,11 @@ class RunViews:
         )
         return Counter(dict(checked(rows, (str, int))))
 
+    def targets(self) -> set[str]:
+        """Tracking URIs, without secrets, at which there are runs of ours."""
+        rows = self._con.execute("SELECT DISTINCT target FROM runs WHERE run_id IS NOT NULL")
+        return {target for (target,) in checked(rows, (str,))}
+
     def run_counts(self) -> RunCounts:
         """The files of every run, counted: reads all of them."""
         counts: RunCounts = {}
