@@ -486,6 +486,15 @@ def test_an_engine_with_nothing_to_do_looks_now_and_then_and_at_once_when_there_
     bench.turn_until(lambda: bench.stored().get("g") == b"2", "the new file is stored")
 
 
+def test_an_engine_that_rests_has_said_how_it_watches(bench: Bench) -> None:
+    """Not a look later, which is due after 15 s where nothing happens."""
+    bench.restart()
+    bench.turn_until(bench.at_rest, "all is seen")
+    wait_for(lambda: not bench.engine.turn(0.05), "it rests")
+    with contextlib.closing(Report(bench.base / "state")) as report:
+        assert [(view.mode, view.healthy, view.detail) for view in report.watches()] == [("events", True, "")]
+
+
 def test_what_was_read_of_the_ledger_is_given_back_at_rest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a service at rest would hold more of it with each file that there ever was, up to all of its cache."""
     bench.restart(scan_interval='"1s"')

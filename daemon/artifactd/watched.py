@@ -130,7 +130,7 @@ class Watched:
         now = time.monotonic()
         if self._starter is not None and self._starter.over:
             self._starter = None
-            self._wake()
+            self._next_check = 0.0  # what came of it is told now, and not when all is looked at anyway
         if now < self._next_check:
             return
         self._next_check = now + 1.0
